@@ -1,0 +1,53 @@
+# The commands of this project; `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint simulate clean
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z]*\):[^#]*## */make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+# exec: a signal for make's child reaches the service itself, and make waits for it to end.
+run: $(VENV)/.installed  ## make the environment, start MongoDB and the service (Ctrl-C ends both)
+	@exec $(BIN)/python -m ticketing
+
+test: lint  ## linter, type checker and all tests with coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(VENV)/.installed-dev  ## flake8 and mypy
+	@$(BIN)/python -m flake8
+	@$(BIN)/python -m mypy
+
+SEEDS ?= 10000
+FIRST_SEED ?= 1
+
+simulate: $(VENV)/.installed-dev  ## the seeded simulator: SEEDS=10000 FIRST_SEED=1, or SEED=17 to be told one story
+	@$(BIN)/python -m tests.faults.simulator $(SEEDS) $(FIRST_SEED)
+
+clean:  ## remove the environment and caches; .env and the data under var/ stay
+	rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make a second run start at once: pip runs again only when a requirements file has changed.
+$(VENV)/.installed: requirements.txt | $(VENV)/.made
+	@echo "Installing what the service needs into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(VENV)/.made
+	@echo "Installing what the service and its tests need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON): install Python 3.11 or later, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is `$(PYTHON) -V 2>&1`, and Python 3.11 or later is needed: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv module: install it (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
