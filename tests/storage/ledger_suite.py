@@ -1,0 +1,174 @@
+"""What every ledger does. Inherited by a class for each database, which brings the fixture `collection`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pymongo.collection import Collection
+
+from tests.domain.rehearsal import Rehearsal, observed, request
+from ticketing.domain.fold import LedgerContradiction, fold
+from ticketing.domain.model import EventState, Transition
+from ticketing.errors import StorageUnavailable
+from ticketing.storage import ledger as ledger_module
+from ticketing.storage.ledger import Ledger
+
+from .fakes import FakeClock
+
+DEADLINE_S = 5.0
+
+
+def history(event_id: str = "concert") -> Rehearsal:
+    """Some of everything: orders confirmed, waiting, promoted and cancelled, keys, a refusal that is kept."""
+    play = Rehearsal(event_id=event_id)
+    play.initialize(3, name="Concert — “Ünïcode” 🎫", request=request(f"open {event_id}"))
+    for user_id in ("ada", "bob", "cyd", "dan", "eve"):
+        play.book(user_id, request=request(f"{user_id} {event_id}"))
+    play.cancel("ada", request=request(f"cancel {event_id}"))
+    play.book("bob", request=request(f"bob 2 {event_id}"))
+    play.cancel("eve")
+    return play
+
+
+class LedgerSuite:
+    """Append, read, compare-and-set."""
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        return FakeClock()
+
+    @pytest.fixture
+    def ledger(self, collection: Collection[dict[str, Any]], clock: FakeClock) -> Ledger:
+        return Ledger(collection, clock)
+
+    @pytest.fixture
+    def deadline(self, clock: FakeClock) -> float:
+        return clock.monotonic() + DEADLINE_S
+
+    def test_a_ledger_that_was_never_written_is_empty(self, ledger: Ledger, deadline: float) -> None:
+        """Reading it is no error."""
+        assert read(ledger, "concert", 0, deadline) == []
+
+    def test_what_was_appended_is_read(self, ledger: Ledger, deadline: float) -> None:
+        """All of it, in order, times with their zone; it folds to the state that was decided."""
+        play = history()
+        append_in_commits(ledger, play.event_id, play.transitions, [1, 3, 1, 2, 2], deadline)
+        transitions = read(ledger, play.event_id, 0, deadline)
+        assert [part.at for part in transitions] == [part.at for part in play.transitions]
+        assert observed(fold(EventState(play.event_id), transitions)) == observed(play.state)
+
+    def test_reading_begins_after_a_version(self, ledger: Ledger, deadline: float) -> None:
+        """Only what is new to the reader, nothing when there is nothing new."""
+        play = history()
+        append_in_commits(ledger, play.event_id, play.transitions, [1, 3, 5], deadline)
+        assert [part.version for part in read(ledger, play.event_id, 4, deadline)] == [5, 6, 7, 8, 9]
+        assert read(ledger, play.event_id, 9, deadline) == []
+
+    @pytest.mark.parametrize(("commits", "pages"), [(10, [3, 3, 3, 1]), (9, [3, 3, 3, 0]), (2, [2])])
+    def test_a_long_ledger_is_read_in_pages(
+        self,
+        ledger: Ledger,
+        deadline: float,
+        monkeypatch: pytest.MonkeyPatch,
+        commits: int,
+        pages: list[int],
+    ) -> None:
+        """None is left out and none comes twice, also when the last page is full."""
+        monkeypatch.setattr(ledger_module, "PAGE_SIZE", 3)
+        play = Rehearsal(100)
+        for number in range(commits - 1):
+            play.book(f"user {number}")
+        append_in_commits(ledger, play.event_id, play.transitions, [1] * commits, deadline)
+        read_pages = list(ledger.read(play.event_id, 0, deadline))
+        assert [len(page) for page in read_pages] == pages
+        assert [part.version for page in read_pages for part in page] == list(range(1, commits + 1))
+
+    @pytest.mark.parametrize("event_id", ["a", "A", "a-", "a_", "a-b", "aa", "a0", "0"])
+    def test_events_do_not_mix(self, ledger: Ledger, deadline: float, event_id: str) -> None:
+        """However alike their ids are."""
+        plays = [history(name) for name in ("a", "A", "a-", "a_", "a-b", "aa", "a0", "0")]
+        for play in plays:
+            append_in_commits(ledger, play.event_id, play.transitions, [9], deadline)
+        (mine,) = (play for play in plays if play.event_id == event_id)
+        transitions = read(ledger, event_id, 0, deadline)
+        assert observed(fold(EventState(event_id), transitions)) == observed(mine.state)
+
+    def test_a_place_is_taken_once(
+        self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]]
+    ) -> None:
+        """The compare-and-set: the second commit is told so, and nothing of it was written."""
+        first, second = Rehearsal(3), Rehearsal(5)
+        second.book("ada")
+        assert ledger.append(first.event_id, first.transitions, deadline) is True
+        assert ledger.append(second.event_id, second.transitions, deadline) is False
+        assert collection.count_documents({}) == 1
+        transitions = read(ledger, first.event_id, 0, deadline)
+        assert observed(fold(EventState(first.event_id), transitions)) == observed(first.state)
+
+    def test_the_same_transitions_again_are_another_commit(self, ledger: Ledger, deadline: float) -> None:
+        """Two workers may decide alike. Only one of them has written, and the other must know."""
+        play = Rehearsal(3)
+        assert ledger.append(play.event_id, play.transitions, deadline) is True
+        assert ledger.append(play.event_id, play.transitions, deadline) is False
+
+    def test_keys_are_found_in_the_ledgers_of_all_events(self, ledger: Ledger, deadline: float) -> None:
+        """Those that were asked for and no others, though a commit holds several."""
+        plays = [history("one"), history("two")]
+        for play in plays:
+            append_in_commits(ledger, play.event_id, play.transitions, [9], deadline)
+        shared = Rehearsal(event_id="three")
+        shared.initialize(1, request=request("ada one"))
+        append_in_commits(ledger, "three", shared.transitions, [1], deadline)
+        keys = [request(key).key for key in ("ada one", "cancel two", "bob 2 two", "unknown")]
+        assert ledger.events_with_keys(keys, deadline) == {
+            keys[0]: {"one", "three"},
+            keys[1]: {"two"},
+            keys[2]: {"two"},
+        }
+
+    def test_no_keys_are_found_for_no_keys(self, ledger: Ledger, deadline: float) -> None:
+        """Nor in a ledger without any."""
+        play = Rehearsal(1)
+        append_in_commits(ledger, play.event_id, play.transitions, [1], deadline)
+        assert ledger.events_with_keys([], deadline) == {}
+        assert ledger.events_with_keys([request("ada").key], deadline) == {}
+
+    @pytest.mark.parametrize("damage", [{"transitions": None}, {"transitions": [{"version": 1}]}, {}])
+    def test_a_document_that_is_no_commit_is_a_contradiction(
+        self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]], damage: dict[str, Any]
+    ) -> None:
+        """The message says after which commit it stands."""
+        collection.insert_one({"_id": "concert:000000000001", **damage})
+        with pytest.raises(LedgerContradiction, match="no commit after concert:000000000000"):
+            read(ledger, "concert", 0, deadline)
+
+    def test_nothing_is_tried_after_the_deadline(
+        self, ledger: Ledger, clock: FakeClock, collection: Collection[dict[str, Any]]
+    ) -> None:
+        """Neither written nor read."""
+        play = Rehearsal(1)
+        with pytest.raises(StorageUnavailable):
+            ledger.append(play.event_id, play.transitions, clock.monotonic())
+        with pytest.raises(StorageUnavailable):
+            read(ledger, play.event_id, 0, clock.monotonic())
+        with pytest.raises(StorageUnavailable):
+            ledger.events_with_keys([b"key"], clock.monotonic())
+        assert collection.count_documents({}) == 0
+
+
+def append_in_commits(
+    ledger: Ledger, event_id: str, transitions: Sequence[Transition], sizes: list[int], deadline: float
+) -> None:
+    """Write transitions as commits of these sizes."""
+    assert sum(sizes) == len(transitions)
+    done = 0
+    for size in sizes:
+        assert ledger.append(event_id, transitions[done : done + size], deadline)
+        done += size
+
+
+def read(ledger: Ledger, event_id: str, after: int, deadline: float) -> list[Transition]:
+    """All pages in one list."""
+    return [transition for page in ledger.read(event_id, after, deadline) for transition in page]

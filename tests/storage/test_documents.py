@@ -1,0 +1,129 @@
+"""Transitions as documents: what is written is what is read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bson
+import pytest
+from bson.codec_options import CodecOptions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ticketing.domain.model import OrderStatus, RequestKey, Transition, TransitionType
+from ticketing.errors import (
+    AlreadyBooked,
+    EventExists,
+    EventNotFound,
+    ExceedsMaxTicketsPerOrder,
+    ExceedsTotalTickets,
+    IdempotencyKeyReused,
+    OrderNotFound,
+    Refusal,
+)
+from ticketing.storage.documents import commit_document, ledger_id, transitions_of
+
+NONCE = b"n" * 16
+READ = CodecOptions[dict[str, Any]](tz_aware=True)
+
+# What reaches the ledger from outside is text: any that BSON can hold.
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TIMES = st.integers(0, 4_000_000_000_000).map(
+    lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+)
+QUANTITIES = st.integers(1, 2**53)
+REFUSALS: dict[type[Refusal], st.SearchStrategy[Refusal]] = {
+    EventNotFound: st.builds(EventNotFound, TEXT),
+    EventExists: st.builds(EventExists, TEXT),
+    OrderNotFound: st.builds(OrderNotFound),
+    AlreadyBooked: st.builds(AlreadyBooked, TEXT),
+    ExceedsMaxTicketsPerOrder: st.builds(ExceedsMaxTicketsPerOrder, QUANTITIES),
+    ExceedsTotalTickets: st.builds(ExceedsTotalTickets, QUANTITIES),
+    IdempotencyKeyReused: st.builds(IdempotencyKeyReused),
+}
+NAMELESS = {"code": "event_exists", "details": {}}
+CHANGES = st.fixed_dictionaries(
+    {"order_id": TEXT},
+    optional={"user_id": TEXT, "quantity": QUANTITIES, "status": st.sampled_from(OrderStatus)},
+)
+TRANSITIONS = st.builds(
+    Transition,
+    version=st.just(0),
+    type=st.sampled_from(TransitionType),
+    at=TIMES,
+    by=st.none() | TEXT,
+    event=st.none() | st.fixed_dictionaries({"name": TEXT, "total_tickets": QUANTITIES}),
+    orders=st.lists(CHANGES, max_size=3).map(tuple),
+    request=st.none() | st.builds(RequestKey, st.binary(min_size=16, max_size=16), st.binary(max_size=16)),
+    refusal=st.none() | st.one_of(*REFUSALS.values()),
+)
+
+
+def comparable(transition: Transition) -> Transition:
+    """Refusals are exceptions, which are equal to nothing but themselves."""
+    refusal: Any = transition.refusal and (type(transition.refusal), transition.refusal.details)
+    return transition._replace(refusal=refusal)
+
+
+@settings(deadline=None)
+@given(st.lists(TRANSITIONS, min_size=1, max_size=4), st.integers(1, 10**9))
+def test_what_is_written_is_what_is_read(transitions: list[Transition], first: int) -> None:
+    """Through BSON and back, every field of every transition of a commit."""
+    transitions = [part._replace(version=first + n) for n, part in enumerate(transitions)]
+    document = commit_document("concert", transitions, NONCE)
+    again = transitions_of(bson.decode(bson.encode(document), READ))
+    assert [comparable(part) for part in again] == [comparable(part) for part in transitions]
+    assert [type(change.get("status")) for part in again for change in part.orders] == [
+        type(change.get("status")) for part in transitions for change in part.orders
+    ]
+
+
+def test_every_refusal_is_tried() -> None:
+    """A new refusal must be able to go through the ledger: add it to `REFUSALS` above."""
+    assert set(REFUSALS) == set(Refusal.__subclasses__())
+
+
+def test_a_commit_names_its_event_and_its_versions() -> None:
+    """The id is the event and the first version, padded so that ids sort as numbers do."""
+    parts = [Transition(version, TransitionType.REMEMBERED, datetime.now(UTC)) for version in (8, 9)]
+    document = commit_document("concert", parts, NONCE)
+    assert document["_id"] == "concert:000000000008"
+    assert (document["event_id"], document["first"], document["last"]) == ("concert", 8, 9)
+    assert document["nonce"] == NONCE
+    assert ledger_id("concert", 9) < ledger_id("concert", 10) < ledger_id("concert", 10**11)
+
+
+def test_what_is_not_said_takes_no_room() -> None:
+    """A transition without a caller, orders, key or refusal has none of these fields."""
+    part = Transition(1, TransitionType.INITIALIZED, datetime(2027, 1, 1, tzinfo=UTC), event={"name": "E"})
+    (document,) = commit_document("concert", [part], NONCE)["transitions"]
+    assert set(document) == {"version", "type", "at", "event"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"transitions": None},
+        {"transitions": 5},
+        {"transitions": "text"},
+        {"transitions": [None]},
+        {"transitions": [[]]},
+        {"transitions": ["text"]},
+        {"transitions": [{}]},
+        {"transitions": [{"version": 1, "type": "exploded", "at": None}]},
+        {"transitions": [{"version": 1, "type": ["booked"], "at": None}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": None, "orders": 5}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": None, "orders": [5]}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": None, "orders": [{"status": "lost"}]}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": None, "request": "text"}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": None, "request": {"key": b""}}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": None, "refusal": {"code": "no"}}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": None, "refusal": NAMELESS}]},
+    ],
+)
+def test_what_is_no_commit_is_refused(document: dict[str, Any]) -> None:
+    """With one of the errors that the ledger expects, whatever is wrong."""
+    with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
+        transitions_of(document)

@@ -1,0 +1,72 @@
+"""The ledger on mongomock and on a real mongod."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import mongomock
+import pytest
+from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+from tests.domain.rehearsal import Rehearsal, request
+from ticketing.storage.client import connect
+from ticketing.storage.ledger import Ledger, ledger_collection
+
+from .fakes import FakeClock
+from .ledger_suite import LedgerSuite, read
+
+Document = dict[str, Any]
+
+
+class TestLedgerOnMongomock(LedgerSuite):
+    """The behaviour, where no server is at hand."""
+
+    @pytest.fixture
+    def collection(self) -> Collection[Document]:
+        client: MongoClient[Document] = mongomock.MongoClient(tz_aware=True)
+        return ledger_collection(client["ticketing"])
+
+
+class TestLedgerOnMongod(LedgerSuite):
+    """The same on the real thing."""
+
+    @pytest.fixture
+    def collection(self, mongod: str, database: Database[Document]) -> Iterator[Collection[Document]]:
+        with connect(mongod) as client:
+            yield ledger_collection(client[database.name])
+
+
+class Commands(CommandListener):
+    """The commands that went to the server."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, Any] = {}
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.sent[event.command_name] = dict(event.command)
+
+    def succeeded(self, event: object) -> None:
+        pass
+
+    def failed(self, event: object) -> None:
+        pass
+
+
+def test_the_promised_concerns_reach_the_server(mongod: str, database: Database[Document]) -> None:
+    """Durable writes and majority reads, from the primary, though the URI asks for less."""
+    commands, clock = Commands(), FakeClock()
+    careless = "&w=1&journal=false&readConcernLevel=local&readPreference=nearest"
+    with MongoClient[Document](mongod + careless, event_listeners=[commands]) as client:
+        ledger = Ledger(ledger_collection(client[database.name]), clock)
+        play = Rehearsal(1)
+        assert ledger.append(play.event_id, play.transitions, clock.monotonic() + 5)
+        assert read(ledger, play.event_id, 0, clock.monotonic() + 5)
+        assert ledger.events_with_keys([request("key").key], clock.monotonic() + 5) == {}
+    written, found = commands.sent["insert"], commands.sent["find"]
+    assert (written["writeConcern"]["w"], written["writeConcern"]["j"]) == ("majority", True)
+    assert found["readConcern"]["level"] == "majority"
+    assert found.get("$readPreference", {"mode": "primary"})["mode"] in ("primary", "primaryPreferred")

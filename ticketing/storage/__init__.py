@@ -1,0 +1,7 @@
+"""MongoDB, and the only place that knows it.
+
+    client.py     how to connect
+    documents.py  transitions <-> documents
+    ledger.py     append a commit, read what came after a version
+    schema.py     indexes, and the views that people read
+"""

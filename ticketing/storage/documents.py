@@ -1,0 +1,102 @@
+"""Transitions <-> ledger documents.
+
+A ledger document is one commit, a batch of consecutive transitions of one event:
+
+    {"_id": "concert-2027:000000000008", "event_id": "concert-2027", "first": 8, "last": 9,
+     "nonce": Binary(16 bytes),
+     "transitions": [
+       {"version": 8, "type": "booked", "at": Date, "by": "ada",
+        "orders": [{"order_id": …, "user_id": "ada", "quantity": 1, "status": "confirmed"}],
+        "request": {"key": Binary(16 bytes), "fingerprint": Binary(16 bytes)}},
+       {"version": 9, "type": "cancelled", "at": Date, "by": "admin",
+        "orders": [{"order_id": …, "status": "cancelled"}, {"order_id": …, "status": "confirmed"}]}]}
+
+`orders` holds what the transition sets on each order, so that merging them in order of version gives the order:
+the fold does it in memory, the `orders` view in MongoDB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..domain.model import OrderChange, OrderStatus, RequestKey, Transition, TransitionType
+from ..errors import Refusal
+
+VERSION_DIGITS = 12
+
+_TYPES = {kind.value: kind for kind in TransitionType}
+_STATUSES = {status.value: status for status in OrderStatus}
+_REFUSALS = {refusal.code: refusal for refusal in Refusal.__subclasses__()}
+
+
+def ledger_id(event_id: str, version: int) -> str:
+    """The `_id` of the commit whose first transition is `version`. Padded, so that ids sort by version."""
+    return f"{event_id}:{version:0{VERSION_DIGITS}d}"
+
+
+def commit_document(event_id: str, transitions: Sequence[Transition], nonce: bytes) -> dict[str, Any]:
+    """The document of one commit of one or more consecutive transitions."""
+    first = transitions[0].version
+    return {
+        "_id": ledger_id(event_id, first),
+        "event_id": event_id,
+        "first": first,
+        "last": transitions[-1].version,
+        "nonce": nonce,
+        "transitions": [_transition_document(transition) for transition in transitions],
+    }
+
+
+def transitions_of(document: dict[str, Any]) -> list[Transition]:
+    """The transitions of a commit. Raises AttributeError, KeyError, TypeError or ValueError for what is none."""
+    return [_transition(part) for part in document["transitions"]]
+
+
+def _transition_document(transition: Transition) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "version": transition.version,
+        "type": transition.type.value,
+        "at": transition.at,
+    }
+    if transition.by is not None:
+        document["by"] = transition.by
+    if transition.event is not None:
+        document["event"] = transition.event
+    if transition.orders:
+        document["orders"] = [_order_document(change) for change in transition.orders]
+    if transition.request is not None:
+        document["request"] = {
+            "key": transition.request.key,
+            "fingerprint": transition.request.fingerprint,
+        }
+    if transition.refusal is not None:
+        document["refusal"] = {"code": transition.refusal.code, "details": transition.refusal.details}
+    return document
+
+
+def _order_document(change: OrderChange) -> dict[str, Any]:
+    if "status" not in change:
+        return {**change}
+    return {**change, "status": change["status"].value}
+
+
+def _transition(document: dict[str, Any]) -> Transition:
+    request = document.get("request")
+    refusal = document.get("refusal")
+    return Transition(
+        document["version"],
+        _TYPES[document["type"]],
+        document["at"],
+        document.get("by"),
+        document.get("event"),
+        tuple([_order_change(part) for part in document.get("orders", ())]),
+        request and RequestKey(request["key"], request["fingerprint"]),
+        refusal and _REFUSALS[refusal["code"]](**refusal["details"]),
+    )
+
+
+def _order_change(document: dict[str, Any]) -> OrderChange:
+    if "status" in document:
+        document["status"] = _STATUSES[document["status"]]
+    return document  # type: ignore[return-value]  # checked by the fold, field by field

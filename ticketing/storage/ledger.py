@@ -1,0 +1,146 @@
+"""The ledger in MongoDB: append a commit as a compare-and-set, read what came after a version.
+
+The `_id` of a commit names its event and its first version, so inserting it is the compare-and-set: whoever
+decided on stale knowledge meets a duplicate key, and nothing was written. Writes wait for a majority and its
+journals, reads see only what a majority has, from the primary: what this module says has happened stays so.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pymongo
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from ..clock import Clock, tries
+from ..domain.fold import LedgerContradiction
+from ..domain.model import Transition
+from ..errors import StorageUnavailable
+from .documents import commit_document, ledger_id, transitions_of
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+COLLECTION = "ledger"
+PAGE_SIZE = 500  # commits read at once: a page of full batches stays far below what a worker can spare
+# One try. A frozen primary must not eat the whole deadline; and a majority may learn of a commit by heartbeat
+# only, every 2 s, while a secondary looks for a new source.
+ATTEMPT_S = 2.5
+
+
+def ledger_collection(database: Database[dict[str, Any]]) -> Collection[dict[str, Any]]:
+    """The ledger with the concerns that its promises need, whatever the URI says."""
+    return database.get_collection(
+        COLLECTION,
+        read_concern=ReadConcern("majority"),
+        write_concern=WriteConcern("majority", j=True),
+        read_preference=ReadPreference.PRIMARY,
+    )
+
+
+class Ledger:
+    """Commits of all events. Safe to share between threads.
+
+    A `deadline` is a time on the clock's `monotonic()`. Past it every method raises `StorageUnavailable`.
+    """
+
+    def __init__(
+        self,
+        collection: Collection[dict[str, Any]],
+        clock: Clock,
+        new_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(16),
+    ) -> None:
+        self._collection = collection
+        self._clock = clock
+        self._new_nonce = new_nonce
+
+    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+        """Write one commit. True: it is in, for good. False: the place is taken, nothing was written.
+
+        Raises `StorageUnavailable` when neither is known before the deadline: the commit may still arrive.
+        """
+        document = commit_document(event_id, transitions, self._new_nonce())
+        unsettled = False  # an earlier try of ours may have arrived, or may still arrive
+        for _ in tries(self._clock, deadline):
+            try:
+                with self._attempt(deadline):
+                    self._collection.insert_one(document)
+                return True
+            except DuplicateKeyError:
+                if not unsettled:
+                    return False
+                holder = self._nonce_at(document["_id"], deadline)
+                if holder is not None:
+                    return bool(holder == document["nonce"])
+            except PyMongoError as error:
+                unsettled = True
+                _log_retry("append", error)
+        raise StorageUnavailable
+
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+        """The transitions of an event after version `after`, in order, a page at a time.
+
+        Raises `LedgerContradiction` for a document that is no commit.
+        """
+        last_id = ledger_id(event_id, after)
+        while True:
+            page = self._read_page(event_id, last_id, deadline)
+            try:
+                yield [transition for document in page for transition in transitions_of(document)]
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise LedgerContradiction(f"event {event_id!r}: no commit after {last_id}: {error!r}") from error
+            if len(page) < PAGE_SIZE:
+                return
+            last_id = page[-1]["_id"]
+
+    def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
+        """Which of these Idempotency-Keys were used, and in the ledgers of which events."""
+        wanted = set(keys)
+        query = {"transitions.request.key": {"$in": list(wanted)}}
+        fields = {"event_id": 1, "transitions.request.key": 1}
+        found: dict[bytes, set[str]] = {}
+        for document in self._retried(lambda: list(self._collection.find(query, fields)), deadline):
+            for transition in document["transitions"]:
+                key = transition.get("request", {}).get("key")
+                if key in wanted:
+                    found.setdefault(key, set()).add(document["event_id"])
+        return found
+
+    def _read_page(self, event_id: str, last_id: str, deadline: float) -> list[dict[str, Any]]:
+        # ';' follows ':', so the range holds the ids of this event and of no other.
+        query = {"_id": {"$gt": last_id, "$lt": f"{event_id};"}}
+        return self._retried(
+            lambda: list(self._collection.find(query).sort("_id", 1).limit(PAGE_SIZE)), deadline
+        )
+
+    def _nonce_at(self, commit_id: str, deadline: float) -> bytes | None:
+        """Who holds the place. None when a majority does not have it yet: ask again a little later."""
+        found = self._retried(lambda: self._collection.find_one({"_id": commit_id}, {"nonce": 1}), deadline)
+        return None if found is None else found.get("nonce", b"")  # without one it is damaged, and not ours
+
+    def _retried(self, read: Callable[[], T], deadline: float) -> T:
+        for _ in tries(self._clock, deadline):
+            try:
+                with self._attempt(deadline):
+                    return read()
+            except PyMongoError as error:
+                _log_retry("read", error)
+        raise StorageUnavailable
+
+    def _attempt(self, deadline: float) -> Any:
+        """Bounds one try. The driver takes it for all that it does inside: selection, pool, socket, server."""
+        return pymongo.timeout(max(0.001, min(ATTEMPT_S, deadline - self._clock.monotonic())))
+
+
+def _log_retry(what: str, error: PyMongoError) -> None:
+    log.warning("ledger %s did not succeed, trying again", what, extra={"error": type(error).__name__})
