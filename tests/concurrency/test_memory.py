@@ -1,0 +1,89 @@
+"""The memory budget: events not touched lately are dropped, and folded again at the next touch."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.domain.rehearsal import observed
+from ticketing.manager import TicketManager
+
+from .stage import Gate, LossyLedger, WatchedClock, assert_nothing_is_left_behind, booking, opening
+
+EVENTS = ["a", "b", "c", "d", "e"]
+ORDERS = 10
+WEIGHT = 1 + ORDERS  # of one event, counted in orders
+
+
+def managed(ledger: LossyLedger, clock: WatchedClock, events_kept: int) -> TicketManager:
+    """A manager with room for so many of the five events, each of which was touched in order."""
+    manager = TicketManager(ledger, clock, state_orders_max=events_kept * WEIGHT)
+    for event_id in EVENTS:
+        manager.execute(opening(event_id, total_tickets=5))
+        for number in range(ORDERS):
+            manager.execute(booking(f"user {number}", event_id))
+    ledger.reads.clear()
+    return manager
+
+
+def test_the_least_recently_used_events_are_dropped(ledger: LossyLedger, clock: WatchedClock) -> None:
+    """Room for two: the last two are read from where they stand, the others from their beginning."""
+    manager = managed(ledger, clock, events_kept=2)
+    manager.state_of("e")
+    manager.state_of("d")
+    assert ledger.reads == [("e", WEIGHT), ("d", WEIGHT)]
+    ledger.reads.clear()
+    manager.state_of("a")
+    assert ledger.reads == [("a", 0)]
+    ledger.reads.clear()
+    manager.state_of("d")
+    manager.state_of("e")
+    assert ledger.reads == [("d", WEIGHT), ("e", 0)]
+    assert_nothing_is_left_behind(manager)
+
+
+def test_a_dropped_event_is_served_as_before(ledger: LossyLedger, clock: WatchedClock) -> None:
+    """Its state is the same as in a process that never dropped it."""
+    manager = managed(ledger, clock, events_kept=1)
+    roomy = TicketManager(ledger, clock)
+    for event_id in [*EVENTS, *reversed(EVENTS)]:
+        assert observed(manager.state_of(event_id)) == observed(roomy.state_of(event_id))
+        assert manager.state_of(event_id).waiting_list_count == 5
+    assert_nothing_is_left_behind(manager)
+
+
+def test_all_events_stay_where_there_is_room(ledger: LossyLedger, clock: WatchedClock) -> None:
+    """The budget is for when it is needed."""
+    manager = managed(ledger, clock, events_kept=5)
+    for event_id in EVENTS:
+        manager.state_of(event_id)
+    assert ledger.reads == [(event_id, WEIGHT) for event_id in EVENTS]
+
+
+def test_an_event_larger_than_the_budget_is_served_all_the_same(
+    ledger: LossyLedger, clock: WatchedClock
+) -> None:
+    """It stays as long as nobody asks for another one."""
+    manager = TicketManager(ledger, clock, state_orders_max=1)
+    manager.execute(opening("a"))
+    for number in range(ORDERS):
+        manager.execute(booking(f"user {number}", "a"))
+    assert manager.state_of("a").booked_tickets == ORDERS
+    assert [after for _, after in ledger.reads] == [0, WEIGHT]
+    assert_nothing_is_left_behind(manager)
+
+
+def test_an_event_at_work_is_not_dropped(
+    ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """While its commit is in flight, others come and go over the budget; it is answered all the same."""
+    manager = managed(ledger, clock, events_kept=1)
+    manager.state_of("a")
+    gate = Gate()
+    ledger.appends = [gate]
+    stuck = pool.submit(manager.execute, booking("late", "a"))
+    gate.wait_until_reached()
+    for event_id in EVENTS[1:]:
+        manager.state_of(event_id)
+    gate.is_open.set()
+    assert stuck.result().waiting_position == 6
+    assert_nothing_is_left_behind(manager)

@@ -1,0 +1,448 @@
+"""A stuck ledger, a lost answer, a mistake in a batch: everybody is answered, and nothing stays behind."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from tests.domain.rehearsal import request
+from ticketing.clock import SystemClock
+from ticketing.errors import (
+    AlreadyBooked,
+    EventExists,
+    EventNotFound,
+    IdempotencyKeyReused,
+    LedgerDamaged,
+    Overloaded,
+    StorageUnavailable,
+)
+from ticketing.manager import TicketManager
+from ticketing.storage.client import connect
+from ticketing.storage.ledger import Ledger, ledger_collection
+
+from .stage import (
+    Gate,
+    LossyLedger,
+    LostAnswer,
+    WatchedClock,
+    assert_nothing_is_left_behind,
+    booking,
+    cancellation,
+    opening,
+)
+
+# The deadline.
+
+
+def test_who_waits_behind_a_stuck_commit_gives_up_at_the_deadline(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """They were never decided: when the storage is back, only the stuck booking has happened."""
+    gate = Gate()
+    ledger.appends = [gate]
+    stuck = pool.submit(manager.execute, booking("stuck"))
+    gate.wait_until_reached()
+    others: list[Future[Any]] = [pool.submit(manager.execute, booking(f"user {n}")) for n in range(5)]
+    others.append(pool.submit(manager.state_of, "concert"))
+    clock.wait_until_waiting(6)
+    clock.end_patience()
+    assert all(isinstance(other.exception(), StorageUnavailable) for other in others)
+    gate.is_open.set()
+    assert stuck.result().order is not None
+    assert manager.state_of("concert").booked_tickets == 1
+    assert manager.execute(booking("user 1")).order is not None
+
+
+def test_who_waits_in_a_stuck_batch_gives_up_without_knowing(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """It was decided already: "unavailable" does not say that it did not happen, and here it did."""
+    first, second = Gate(), Gate()
+    ledger.appends = [first, second]
+    leader = pool.submit(manager.execute, booking("first"))
+    first.wait_until_reached()
+    follower = pool.submit(manager.execute, booking("follower"))
+    clock.wait_until_waiting(1)
+    youngest = pool.submit(manager.execute, booking("youngest"))
+    clock.wait_until_waiting(1)
+    first.is_open.set()
+    second.wait_until_reached()
+    clock.end_patience()
+    assert isinstance(follower.exception(), StorageUnavailable)
+    second.is_open.set()
+    assert leader.result().order is not None
+    assert youngest.result().order is not None
+    assert [order.user_id for order in manager.state_of("concert").orders_by_arrival()] == [
+        "first",
+        "follower",
+        "youngest",
+    ]
+
+
+def test_a_leader_without_a_storage_answers_its_whole_batch(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """Unavailable for all of them, and the next request is served."""
+    gate = Gate()
+    ledger.appends = [gate, StorageUnavailable()]
+    first = pool.submit(manager.execute, booking("first"))
+    gate.wait_until_reached()
+    batch = [pool.submit(manager.execute, booking(f"user {number}")) for number in range(5)]
+    clock.wait_until_waiting(5)
+    gate.is_open.set()
+    assert first.result().order is not None
+    assert all(isinstance(part.exception(), StorageUnavailable) for part in batch)
+    assert manager.execute(booking("next")).order is not None
+
+
+def test_the_lead_goes_on_to_who_is_left_when_the_next_leader_has_given_up(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """All who wait give up while the storage is stuck; who comes afterwards does not wait for ever."""
+    gate = Gate()
+    ledger.appends = [gate]
+    stuck = pool.submit(manager.execute, booking("stuck"))
+    gate.wait_until_reached()
+    gone = [pool.submit(manager.execute, booking(f"user {number}")) for number in range(3)]
+    clock.wait_until_waiting(3)
+    clock.end_patience()
+    for part in gone:
+        assert isinstance(part.exception(), StorageUnavailable)
+    clock.is_patience_over = False
+    late = pool.submit(manager.execute, booking("late"))
+    clock.wait_until_waiting(1)
+    gate.is_open.set()
+    assert stuck.result().order is not None
+    assert late.result().order is not None
+
+
+def test_who_is_made_leader_while_giving_up_passes_the_lead_on(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """Its deadline has passed, and in that moment it is its turn: the next one must not wait for it."""
+    gate, clock.giving_up = Gate(), Gate()
+    ledger.appends = [gate]
+    stuck = pool.submit(manager.execute, booking("stuck"))
+    gate.wait_until_reached()
+    gone = pool.submit(manager.execute, booking("gone"))
+    clock.wait_until_waiting(1)
+    clock.end_patience()
+    clock.giving_up.wait_until_reached()
+    clock.is_patience_over = False
+    gate.is_open.set()
+    assert stuck.result().order is not None
+    late = pool.submit(manager.execute, booking("late"))
+    clock.wait_until_waiting(1)
+    clock.giving_up.is_open.set()
+    assert isinstance(gone.exception(), StorageUnavailable)
+    assert late.result().order is not None
+    assert [order.user_id for order in manager.state_of("concert").orders_by_arrival()] == ["stuck", "late"]
+
+
+def test_an_answer_that_comes_while_giving_up_is_taken(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """Better late than unknown."""
+    first, second = Gate(), Gate()
+    clock.giving_up = Gate()
+    ledger.appends = [first, second]
+    leader = pool.submit(manager.execute, booking("first"))
+    first.wait_until_reached()
+    follower = pool.submit(manager.execute, booking("follower"))
+    clock.wait_until_waiting(1)
+    youngest = pool.submit(manager.execute, booking("youngest"))
+    clock.wait_until_waiting(1)
+    first.is_open.set()
+    second.wait_until_reached()
+    clock.end_patience()
+    clock.giving_up.wait_until_reached()
+    second.is_open.set()
+    assert youngest.result().order is not None
+    clock.giving_up.is_open.set()
+    assert leader.result().order is not None
+    assert follower.result().order is not None
+
+
+# The unknown.
+
+
+def test_after_a_lost_answer_the_ledger_is_read_before_the_next_decision(
+    manager: TicketManager, ledger: LossyLedger
+) -> None:
+    """The booking that nobody knew of is there: the user has an order, and it is not made twice."""
+    ledger.appends = [LostAnswer()]
+    with pytest.raises(StorageUnavailable):
+        manager.execute(booking("ada"))
+    attempts = ledger.attempts
+    with pytest.raises(AlreadyBooked):
+        manager.execute(booking("ada"))
+    assert ledger.attempts == attempts
+    assert manager.state_of("concert").booked_tickets == 1
+
+
+def test_a_repeat_with_the_same_key_after_a_lost_answer_gets_the_answer(
+    manager: TicketManager, ledger: LossyLedger
+) -> None:
+    """This is what 503 asks the client to do. From then on nobody needs to look for the key elsewhere."""
+    ledger.appends = [LostAnswer()]
+    with pytest.raises(StorageUnavailable):
+        manager.execute(booking("ada", request=request("key")))
+    answer = manager.execute(booking("ada", request=request("key")))
+    assert answer.replayed
+    assert answer.order is not None
+    assert answer.order.version == 2
+    lookups = ledger.key_lookups
+    assert manager.execute(booking("ada", request=request("key"))).replayed
+    assert ledger.key_lookups == lookups
+
+
+def test_a_commit_that_really_failed_leaves_no_trace(manager: TicketManager, ledger: LossyLedger) -> None:
+    """The state that was decided on the way is dropped."""
+    ledger.appends = [StorageUnavailable()]
+    with pytest.raises(StorageUnavailable):
+        manager.execute(booking("ada"))
+    assert manager.state_of("concert").booked_tickets == 0
+    assert manager.execute(booking("ada")).order is not None
+
+
+def test_who_decided_on_stale_knowledge_decides_again(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock
+) -> None:
+    """Two workers in turn: each loses the compare-and-set, catches up, and answers what is true then."""
+    other = TicketManager(ledger, clock)
+    manager.execute(opening("small", total_tickets=1))
+    assert other.state_of("small").available_tickets == 1
+    manager.execute(booking("ada", "small"))
+    answer = other.execute(booking("bob", "small"))
+    assert answer.waiting_position == 1
+    promoted = manager.execute(cancellation("ada", "small")).promoted
+    assert [order.user_id for order in promoted] == ["bob"]
+    assert_nothing_is_left_behind(other)
+
+
+def test_a_taken_place_that_cannot_be_seen_yet_is_waited_for(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock
+) -> None:
+    """The compare-and-set is lost, and a majority shows the winner only at the third look."""
+    other = TicketManager(ledger, clock)
+    other.state_of("concert")
+    manager.execute(booking("ada"))
+    ledger.hidden_reads = 2
+    attempts = ledger.attempts
+    with pytest.raises(AlreadyBooked):
+        other.execute(booking("ada"))
+    assert ledger.attempts == attempts + 1
+    assert other.execute(booking("bob")).order is not None
+
+
+def test_a_taken_place_that_nobody_ever_sees_ends_at_the_deadline(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock
+) -> None:
+    """The compare-and-set is lost, and no majority shows to whom: unavailable, and well again afterwards."""
+    other = TicketManager(ledger, clock, deadline_s=0.05)
+    other.state_of("concert")
+    manager.execute(booking("ada"))
+    ledger.hidden_reads = 1_000_000
+    with pytest.raises(StorageUnavailable):
+        other.execute(booking("bob"))
+    ledger.hidden_reads = 0
+    assert other.state_of("concert").booked_tickets == 1
+    assert_nothing_is_left_behind(other)
+
+
+def test_a_read_sees_what_another_worker_was_told(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock
+) -> None:
+    """Also a refusal and an answer without effect rest on what is current."""
+    other = TicketManager(ledger, clock)
+    other.state_of("concert")
+    manager.execute(booking("ada"))
+    assert other.state_of("concert").booked_tickets == 1
+    manager.execute(cancellation("ada"))
+    assert other.execute(booking("ada")).order is not None
+
+
+# Keys of other events.
+
+
+def test_a_key_belongs_to_the_event_that_it_was_used_for(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock
+) -> None:
+    """On every worker, also on one that never touched the other event."""
+    manager.execute(opening("opera"))
+    manager.execute(booking("ada", request=request("key")))
+    other = TicketManager(ledger, clock)
+    with pytest.raises(IdempotencyKeyReused):
+        other.execute(booking("ada", "opera", request=request("key")))
+    assert other.state_of("opera").booked_tickets == 0
+    assert other.execute(booking("ada", request=request("key"))).replayed
+
+
+def test_a_key_that_is_reused_harms_nobody_else_in_its_batch(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """One is refused, the others are booked, with keys of their own and without."""
+    manager.execute(opening("opera"))
+    manager.execute(booking("ada", request=request("key")))
+    gate = Gate()
+    ledger.appends = [gate]
+    first = pool.submit(manager.execute, booking("first", "opera"))
+    gate.wait_until_reached()
+    batch = []
+    for user_id, key in (("ada", request("key")), ("bob", request("other key")), ("cyd", None)):
+        batch.append(pool.submit(manager.execute, booking(user_id, "opera", request=key)))
+        clock.wait_until_waiting(1)
+    gate.is_open.set()
+    first.result()
+    assert isinstance(batch[0].exception(), IdempotencyKeyReused)
+    assert [part.result().order is not None for part in batch[1:]] == [True, True]
+
+
+# Too many, and mistakes.
+
+
+def test_more_than_may_wait_are_refused_before_anything_is_tried(
+    ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """Three may wait for this event; the fourth is told to come back. Another event is not affected."""
+    manager = TicketManager(ledger, clock, queue_length_max=3)
+    manager.execute(opening())
+    manager.execute(opening("opera"))
+    gate = Gate()
+    ledger.appends = [gate]
+    stuck = pool.submit(manager.execute, booking("stuck"))
+    gate.wait_until_reached()
+    waiting = [pool.submit(manager.execute, booking(f"user {number}")) for number in range(3)]
+    clock.wait_until_waiting(3)
+    with pytest.raises(Overloaded):
+        manager.execute(booking("one too many"))
+    with pytest.raises(Overloaded):
+        manager.state_of("concert")
+    assert manager.execute(booking("ada", "opera")).order is not None
+    gate.is_open.set()
+    assert all(part.result().order is not None for part in [stuck, *waiting])
+    assert manager.execute(booking("one too many")).order is not None
+    assert_nothing_is_left_behind(manager)
+
+
+class Mistake(Exception):
+    """What nobody expected."""
+
+
+@pytest.mark.parametrize(
+    ("mistake", "others"), [(Mistake(), Mistake), (SystemExit(1), StorageUnavailable)], ids=["error", "exit"]
+)
+def test_an_unexpected_exception_answers_everyone(
+    manager: TicketManager,
+    ledger: LossyLedger,
+    clock: WatchedClock,
+    pool: ThreadPoolExecutor,
+    mistake: BaseException,
+    others: type[Exception],
+) -> None:
+    """An error reaches the whole batch; an exit ends its own thread, and for the others it is unknown."""
+    gate = Gate()
+    ledger.appends = [gate, mistake]
+    first = pool.submit(manager.execute, booking("first"))
+    gate.wait_until_reached()
+    batch = []
+    for number in range(4):
+        batch.append(pool.submit(manager.execute, booking(f"user {number}")))
+        clock.wait_until_waiting(1)
+    gate.is_open.set()
+    assert first.result().order is not None
+    assert [type(part.exception()) for part in batch] == [others] * 3 + [type(mistake)]
+    assert manager.execute(booking("next")).order is not None
+
+
+def test_an_unknown_event_leaves_nothing_behind(manager: TicketManager) -> None:
+    """Asking for thousands of events that do not exist costs no memory."""
+    for number in range(50):
+        with pytest.raises(EventNotFound):
+            manager.state_of(f"event-{number}")
+        with pytest.raises(EventNotFound):
+            manager.execute(booking("ada", f"event-{number}"))
+    assert_nothing_is_left_behind(manager)
+
+
+# A damaged ledger.
+
+
+def test_a_hole_stops_its_event_and_no_other(mongod: str, database: Database[dict[str, Any]]) -> None:
+    """A document removed under the service: this event is damaged for every worker, the others are served."""
+    clock = SystemClock()
+    with connect(mongod) as client:
+        real = Ledger(ledger_collection(client[database.name]), clock)
+        manager, fresh = TicketManager(real, clock), TicketManager(real, clock)
+        for event_id in ("concert", "opera"):
+            manager.execute(opening(event_id))
+            for user_id in ("ada", "bob", "cyd"):
+                manager.execute(booking(user_id, event_id))
+        database["ledger"].delete_one({"_id": "concert:000000000003"})
+        for _ in range(2):
+            with pytest.raises(LedgerDamaged, match="concert"):
+                fresh.state_of("concert")
+            with pytest.raises(LedgerDamaged):
+                fresh.execute(booking("dan"))
+            with pytest.raises(LedgerDamaged):
+                fresh.execute(opening())
+        assert fresh.execute(booking("dan", "opera")).order is not None
+        assert_nothing_is_left_behind(fresh)
+        assert "concert" not in fresh._queues  # what was read of it takes no memory
+    assert database["ledger"].count_documents({"event_id": "concert"}) == 3
+
+
+def test_a_repaired_ledger_is_served_again(mongod: str, database: Database[dict[str, Any]]) -> None:
+    """Nobody needs to restart anything."""
+    clock = SystemClock()
+    with connect(mongod) as client:
+        manager = TicketManager(Ledger(ledger_collection(client[database.name]), clock), clock)
+        manager.execute(opening())
+        manager.execute(booking("ada"))
+        removed = database["ledger"].find_one_and_delete({"_id": "concert:000000000001"})
+        fresh = TicketManager(Ledger(ledger_collection(client[database.name]), clock), clock)
+        with pytest.raises(LedgerDamaged):
+            fresh.state_of("concert")
+        assert removed is not None
+        database["ledger"].insert_one(removed)
+        assert fresh.state_of("concert").booked_tickets == 1
+
+
+def test_a_state_that_contradicts_the_ledger_is_dropped_for_the_ledgers(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock
+) -> None:
+    """Restored from a backup under a running worker: it reads the event anew, and serves what is there."""
+    manager.execute(booking("ada"))
+    restored = LossyLedger()
+    other = TicketManager(restored, clock)
+    other.execute(opening())
+    other.execute(booking("bob"))
+    other.execute(cancellation("bob"))
+    ledger.commits = restored.commits
+    assert [order.user_id for order in manager.state_of("concert").orders_by_arrival()] == ["bob"]
+    assert manager.execute(booking("ada")).order is not None
+
+
+def test_a_hole_is_not_filled_by_who_opens_the_event_again(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """The first commit is lost while the event is served, and somebody waits to initialize it: refused."""
+    manager.execute(booking("ada"))
+    gate = Gate()
+    ledger.appends = [gate]
+    first = pool.submit(manager.execute, booking("bob"))
+    gate.wait_until_reached()
+    opener = pool.submit(manager.execute, opening())
+    clock.wait_until_waiting(1)
+    # Bob's place is taken by the same booking once more, so he will look, and read all of it again.
+    beginning, (booked,) = ledger.commits["concert"]
+    ledger.commits["concert"] = [[booked], [booked._replace(version=3)]]
+    gate.is_open.set()
+    assert isinstance(first.exception(), LedgerDamaged)
+    assert isinstance(opener.exception(), LedgerDamaged)
+    ledger.commits["concert"] = [beginning, [booked]]
+    with pytest.raises(EventExists):
+        manager.execute(opening())

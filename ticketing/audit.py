@@ -1,0 +1,409 @@
+"""`ledger verify`: reads the ledgers again, naively, and says where the promises were broken.
+
+It shares no code with the rules that it checks: plain dicts and loops over the documents as they are stored,
+so a mistake in deciding or folding cannot hide itself. Whatever a document holds, wrong types included, is a
+finding and never an exception. A broken rule is noted, and the replay goes on with the ledger's word. Where
+something is missing or cannot be read, what follows cannot be judged: from there on only numbers and keys.
+
+    the commits     contiguous from 1; `_id`, `event_id`, `first`, `last` and the versions inside agree
+    the tickets     never more booked than there are; quantities within the event's limits
+    the orders      waiting or confirmed, then cancelled; one active order a user; ids of this event
+    fairness        confirmed at once only if nobody waits and it fits, waiting only if not; promoted from the
+                    head of the line in order, and nobody left at its head whom the free tickets fit
+    the keys        each Idempotency-Key once
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Any, TypeGuard
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo.database import Database
+
+from .storage.ledger import ledger_collection
+
+Document = dict[str, Any]
+
+# A ledger that is wrong all over must not fill the memory, nor hide one kind of finding behind another.
+FINDINGS_MAX = 1_000  # an event
+FINDINGS_OF_A_KIND_MAX = 20
+_QUOTED = re.compile(r"'[^']*'|\d+")  # what differs between two findings of a kind
+_BATCH_SIZE = 200  # documents fetched at once
+
+# Dates beyond Python's years and broken UTF-8 are to be found, and not to end the reading.
+_READ_ANYTHING = CodecOptions[Document](
+    tz_aware=True,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
+)
+
+
+@dataclass
+class EventReport:
+    """What the ledger of one event holds, and what is wrong with it. Findings name version and document."""
+
+    event_id: str
+    transitions: int = 0
+    orders: int = 0
+    booked: int = 0
+    waiting: int = 0
+    findings: list[str] = field(default_factory=list)
+    findings_left_out: int = 0
+
+
+def audit(database: Database[Document], event_id: str | None = None) -> Iterator[EventReport]:
+    """A report for each event (or the one), in the order of their ids, while the service may go on.
+
+    Holds one event in memory at a time. Raises the driver's `PyMongoError` when the storage does not answer.
+    """
+    # ';' follows ':', so the range holds the ids of this event and of no other.
+    query = {} if event_id is None else {"_id": {"$gte": f"{event_id}:", "$lt": f"{event_id};"}}
+    ledger = ledger_collection(database).with_options(codec_options=_READ_ANYTHING)
+    with ledger.find(query, batch_size=_BATCH_SIZE).sort("_id", 1) as documents:
+        for owner, commits in groupby(documents, _owner):
+            yield audit_event(owner, commits)
+
+
+def audit_event(event_id: str, documents: Iterable[Document]) -> EventReport:
+    """The report of one event from its documents, sorted by `_id`."""
+    replay = _Replay(event_id)
+    for document in documents:
+        replay.commit(document)
+    return replay.close()
+
+
+def _owner(document: Document) -> str:
+    """The event that an `_id` stands under, and for one of another form the `_id` itself."""
+    commit_id = document.get("_id")
+    return commit_id.partition(":")[0] if isinstance(commit_id, str) else repr(commit_id)
+
+
+class _Order:
+    """One order as the ledger left it."""
+
+    __slots__ = ("quantity", "status", "user_id")
+
+    def __init__(self, user_id: str, quantity: int, status: str) -> None:
+        self.user_id = user_id
+        self.quantity = quantity
+        self.status = status
+
+
+class _Replay:
+    """The event so far, and what was found on the way."""
+
+    def __init__(self, event_id: str) -> None:
+        self.report = EventReport(event_id)
+        self.version = 0  # of the last transition
+        self.total: int | None = None
+        self.quantity_max = 0
+        self.booked = 0
+        self.orders: dict[str, _Order] = {}
+        self.active: dict[str, str] = {}  # user id -> order id
+        self.line: OrderedDict[str, int] = OrderedDict()  # order id -> quantity, first come first
+        self.keys: dict[bytes, int] = {}  # Idempotency-Key -> version
+        self.kinds: Counter[str] = Counter()  # of findings
+        self.where = ""
+        self.is_lost = False  # something is missing: what follows cannot be judged
+
+    def close(self) -> EventReport:
+        report = self.report
+        report.orders, report.booked, report.waiting = len(self.orders), self.booked, len(self.line)
+        return report
+
+    def find(self, finding: str) -> None:
+        """Note a finding about the transition or document that is being read."""
+        kind = _QUOTED.sub("", finding)
+        self.kinds[kind] += 1
+        if self.kinds[kind] <= FINDINGS_OF_A_KIND_MAX and len(self.report.findings) < FINDINGS_MAX:
+            self.report.findings.append(f"{self.where}: {finding}")
+        else:
+            self.report.findings_left_out += 1
+
+    def lose(self, finding: str) -> None:
+        """Note a finding after which nobody can say what the orders are."""
+        if not self.is_lost:
+            finding += "; what follows cannot be judged"
+        self.is_lost = True
+        self.find(finding)
+
+    # A commit: its frame, then its transitions.
+
+    def commit(self, document: Document) -> None:
+        commit_id = document.get("_id")
+        self.where = f"document {commit_id!r}"
+        transitions = document.get("transitions")
+        if not isinstance(transitions, list) or not transitions:
+            self.lose("holds no transitions")
+            return
+        self._check_frame(document, transitions)
+        for transition in transitions:
+            self.where = f"document {commit_id!r}"
+            if isinstance(transition, dict):
+                self._read(transition, f"version {transition.get('version')!r} in {self.where}")
+            else:
+                self.lose(f"holds {_shown(transition)} in the place of a transition")
+
+    def _check_frame(self, document: Document, transitions: list[Any]) -> None:
+        event_id, first, last = self.report.event_id, document.get("first"), document.get("last")
+        if document.get("event_id") != event_id:
+            self.find(f"names the event {_shown(document.get('event_id'))}")
+        if not _is_number(first) or document.get("_id") != f"{event_id}:{first:012d}":
+            self.find(f"begins with {_shown(first)}, which its _id does not say")
+        if not _is_number(first) or last != first + len(transitions) - 1:
+            self.find(f"ends with {_shown(last)}, which its {len(transitions)} transitions do not")
+        nonce = document.get("nonce")
+        if not isinstance(nonce, bytes) or len(nonce) != 16:
+            self.find("has no nonce of 16 bytes")
+
+    # A transition: its number, what it does, and what must hold after it.
+
+    def _read(self, transition: Document, where: str) -> None:
+        self.where = where
+        self.report.transitions += 1
+        self._count(transition.get("version"))
+        if not isinstance(transition.get("at"), datetime):
+            self.find("has no time")
+        if not isinstance(transition.get("by", ""), str):
+            self.find("was carried out by nobody that has a name")
+        self._check_key(transition.get("request"))
+        if not self.is_lost:
+            self._act(transition)
+
+    def _act(self, transition: Document) -> None:
+        changes = transition.get("orders", [])
+        if not isinstance(changes, list) or not all(_is_change(change) for change in changes):
+            self.lose("has orders that are none")
+            return
+        kind = transition.get("type")
+        act = _ACTS.get(kind) if isinstance(kind, str) else None
+        if kind != "initialized" and transition.get("event") is not None:
+            self.find("changes the event")
+        if kind != "remembered" and transition.get("refusal") is not None:
+            self.find("is a refusal, and acts")
+        if act is None:
+            self.lose(f"is of the unknown type {_shown(kind)}")
+        elif self.total is None and kind != "initialized":
+            self.lose("comes before the event is initialized")
+        else:
+            act(self, transition, changes)
+            self._check_tickets()
+
+    def _count(self, version: Any) -> None:
+        expected = self.version + 1
+        if not _is_number(version):
+            self.lose(f"is not numbered, expected {expected}")
+            version = expected
+        elif version > expected:
+            self.lose(f"follows {self.version}: {_versions(expected, version - 1)} missing")
+        elif version < expected:
+            self.find(f"follows {self.version}: it is doubled or out of turn")
+        self.version = version
+
+    def _check_key(self, request: Any) -> None:
+        if request is None:
+            return
+        key = request.get("key") if isinstance(request, dict) else None
+        if not isinstance(key, bytes) or not isinstance(request.get("fingerprint"), bytes):
+            self.find("has a request without key and fingerprint")
+        elif key in self.keys:
+            self.find(f"has the Idempotency-Key of version {self.keys[key]} again")
+        else:
+            self.keys[key] = self.version
+
+    def _check_tickets(self) -> None:
+        free = self._free()
+        if free < 0:
+            self.find(f"oversold: {self.booked} of {self.total} tickets are booked")
+        if self.line:
+            first, quantity = next(iter(self.line.items()))
+            if quantity <= free:
+                self.find(f"leaves {first!r} waiting for {quantity} tickets, first in line, with {free} free")
+
+    # What each type may do.
+
+    def _initialized(self, transition: Document, changes: list[Document]) -> None:
+        if self.total is not None:
+            self.find("initializes the event again")
+            return
+        event = transition.get("event")
+        event = event if isinstance(event, dict) else {}
+        total, quantity_max = event.get("total_tickets"), event.get("max_tickets_per_order")
+        if changes:
+            self.lose("opens an event with orders in it")
+        if isinstance(event.get("name"), str) and _is_number(total) and _is_number(quantity_max):
+            self.total, self.quantity_max = total, quantity_max
+        else:
+            self.lose("opens an event without name, total_tickets and max_tickets_per_order")
+
+    def _booked(self, transition: Document, changes: list[Document]) -> None:
+        if not self._is_one_new_order(changes, "confirmed"):
+            return
+        order_id, quantity = changes[0]["order_id"], changes[0]["quantity"]
+        if self.line:
+            self.find(f"lets the order {order_id!r} overtake {len(self.line)} who wait")
+        if quantity > self._free():
+            self.find(f"confirms the order {order_id!r} of {quantity} tickets with {self._free()} free")
+        self._add(changes[0])
+
+    def _waitlisted(self, transition: Document, changes: list[Document]) -> None:
+        if not self._is_one_new_order(changes, "waiting"):
+            return
+        order_id, quantity = changes[0]["order_id"], changes[0]["quantity"]
+        if not self.line and quantity <= self._free():
+            self.find(f"lets the order {order_id!r} wait, though nobody waits and it fits")
+        self._add(changes[0])
+
+    def _cancelled(self, transition: Document, changes: list[Document]) -> None:
+        if not changes or changes[0].get("status") != "cancelled":
+            self.lose("cancels no order")
+            return
+        for change in changes:
+            order = self.orders.get(change["order_id"])
+            if order is None:
+                self.lose(f"changes the order {change['order_id']!r}, which there is not")
+                return
+            self._check_change(change, order)
+            if change is not changes[0]:
+                self._check_promotion(change)
+            self._set(change["order_id"], order, change.get("status"))
+
+    def _remembered(self, transition: Document, changes: list[Document]) -> None:
+        """It may name a cancelled order, or hold a refusal, and changes nothing."""
+        if transition.get("request") is None:
+            self.find("remembers an answer without a key")
+        refusal = transition.get("refusal")
+        if refusal is not None and not _is_refusal(refusal):
+            self.find("remembers a refusal that is none")
+        if (refusal is None) == (not changes) or len(changes) > 1:
+            self.find("remembers neither one refusal nor one order")
+        for change in changes:
+            order = self.orders.get(change["order_id"])
+            if order is None or order.status != "cancelled":
+                self.find(f"remembers the order {change['order_id']!r}, which was not cancelled")
+            if set(change) != {"order_id"}:
+                self.find(f"remembers, and changes the order {change['order_id']!r}")
+
+    # Orders.
+
+    def _is_one_new_order(self, changes: list[Document], status: str) -> bool:
+        """Whether there is exactly one well-formed order. What is not allowed about it is noted."""
+        if len(changes) != 1 or not _is_new_order(changes[0]) or changes[0]["status"] != status:
+            self.lose(f"does not hold one new order that is {status}")
+            return False
+        order_id, user_id, quantity = (changes[0][name] for name in ("order_id", "user_id", "quantity"))
+        if order_id in self.orders:
+            self.find(f"makes the order {order_id!r} again")
+        if not order_id.startswith(f"{self.report.event_id}."):
+            self.find(f"makes the order {order_id!r}, whose id is none of this event")
+        if user_id in self.active:
+            self.find(f"gives {user_id!r} a second active order, {order_id!r} after {self.active[user_id]!r}")
+        if quantity > min(self.quantity_max, self.total or 0):
+            self.find(f"makes the order {order_id!r} of {quantity} tickets, more than allowed")
+        return True
+
+    def _check_change(self, change: Document, order: _Order) -> None:
+        """An order goes from one status to the next, and nothing else of it changes."""
+        order_id, status = change["order_id"], change.get("status")
+        if set(change) != {"order_id", "status"}:
+            self.find(f"changes more of the order {order_id!r} than its status")
+        if status not in _NEXT[order.status]:
+            self.find(f"makes the order {order_id!r}, which is {order.status}, {_shown(status)}")
+
+    def _check_promotion(self, change: Document) -> None:
+        order_id = change["order_id"]
+        if change.get("status") != "confirmed":
+            self.find(f"promotes the order {order_id!r} to {_shown(change.get('status'))}")
+        if order_id not in self.line:
+            return
+        first = next(iter(self.line))
+        if first != order_id:
+            self.find(f"promotes the order {order_id!r} before {first!r}, which is first in line")
+        if self.line[order_id] > self._free():
+            self.find(f"promotes the order {order_id!r}, which does not fit")
+
+    def _add(self, change: Document) -> None:
+        """A new order, at the end of the line if it waits. One that is made again replaces itself."""
+        again = self.orders.get(change["order_id"])
+        if again is not None:
+            self._leave(change["order_id"], again)
+        order = self.orders[change["order_id"]] = _Order(change["user_id"], change["quantity"], "cancelled")
+        self._set(change["order_id"], order, change["status"])
+
+    def _set(self, order_id: str, order: _Order, status: Any) -> None:
+        """Let the order be what the ledger says, allowed or not."""
+        if status not in tuple(_NEXT):
+            return
+        self._leave(order_id, order)
+        order.status = status
+        if status == "confirmed":
+            self.booked += order.quantity
+        elif status == "waiting":
+            self.line[order_id] = order.quantity
+        if status != "cancelled":
+            self.active[order.user_id] = order_id
+
+    def _leave(self, order_id: str, order: _Order) -> None:
+        """Take back what the order had: its tickets, its place in line, its being the active one."""
+        if order.status == "confirmed":
+            self.booked -= order.quantity
+        self.line.pop(order_id, None)
+        if self.active.get(order.user_id) == order_id:
+            del self.active[order.user_id]
+
+    def _free(self) -> int:
+        return (self.total or 0) - self.booked
+
+
+_ACTS = {
+    "initialized": _Replay._initialized,
+    "booked": _Replay._booked,
+    "waitlisted": _Replay._waitlisted,
+    "cancelled": _Replay._cancelled,
+    "remembered": _Replay._remembered,
+}
+
+# What an order may become. Tuples, for whatever a damaged document holds can be looked up in them.
+_NEXT = {"waiting": ("confirmed", "cancelled"), "confirmed": ("cancelled",), "cancelled": ()}
+
+
+def _is_number(value: Any) -> TypeGuard[int]:
+    """A count from 1 on. A bool is none, though Python takes it for an int."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_change(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("order_id"), str)
+
+
+def _is_new_order(change: Document) -> bool:
+    return (
+        isinstance(change.get("user_id"), str)
+        and _is_number(change.get("quantity"))
+        and change.get("status") in ("confirmed", "waiting")
+        and len(change) == 4
+    )
+
+
+def _is_refusal(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("code"), str)
+        and isinstance(value.get("details"), dict)
+    )
+
+
+def _versions(first: int, last: int) -> str:
+    return f"version {first} is" if first == last else f"versions {first} to {last} are"
+
+
+def _shown(value: Any) -> str:
+    """A value of any kind, short enough for a line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,370 @@
+"""TicketManager: the one place where state, rules and ledger meet.
+
+Each event has a queue. While one commit of an event is in flight, the requests for it gather in its queue; then
+one of their threads, the leader, takes them all, decides them one after the other and writes what they lead to
+as one commit. So the cost of durability is shared by everyone who waits (group commit), and an event goes as
+fast as its load needs.
+
+What an answer rests on is current, always: either the commit that carries it succeeded, which proves that
+nobody had written in between, or the ledger was read after the request came in. Reads wait in the same queue,
+so the commit or the one read that answers one of them answers all.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .clock import Clock, Signal, tries
+from .domain.commands import Command
+from .domain.decide import decide
+from .domain.fold import LedgerContradiction, fold
+from .domain.model import Answer, EventState, Transition
+from .errors import (
+    EventNotFound,
+    IdempotencyKeyReused,
+    LedgerDamaged,
+    Overloaded,
+    StorageUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+# A commit stays far below MongoDB's 16 MB a document, and a deciding leader yields now and then.
+BATCH_CHANGES_MAX = 5_000
+
+
+class Ledger(Protocol):
+    """What the manager asks of the storage. `deadline` is a time on the clock's `monotonic()`.
+
+    Each method raises `StorageUnavailable` when the deadline passes.
+    """
+
+    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+        """Write one commit. True: it is in, for good. False: its place is taken, nothing was written."""
+
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+        """The transitions after version `after`, in pages. Raises `LedgerContradiction` for a broken one."""
+
+    def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
+        """Which of these Idempotency-Keys were used, and in which events."""
+
+
+class TicketManager:
+    """Books, cancels and reads events. Thread-safe.
+
+    `deadline_s` is how long a request may take, in seconds; `state_orders_max` how many orders are kept in memory,
+    over all events; `queue_length_max` how many requests may wait for one event.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        deadline_s: float = 8.0,
+        state_orders_max: int = 1_000_000,
+        queue_length_max: int = 2_000,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._state_orders_max = state_orders_max
+        self._queue_length_max = queue_length_max
+
+        # The mutable state, all of it guarded by this one lock. It is held to look and to swap, never during I/O.
+        self._lock = threading.Lock()
+        self._queues: OrderedDict[str, _EventQueue] = OrderedDict()  # the least recently used event first
+        self._orders_kept = 0
+
+    def execute(self, command: Command) -> Answer:
+        """Carry out a command: durable when this returns.
+
+        Raises a `Refusal` when the rules say no, and `StorageUnavailable` when nobody can know yet whether it
+        took effect: repeat it with the same Idempotency-Key. Raises `Overloaded` and `LedgerDamaged` when nothing
+        was tried.
+        """
+        answer = self._submit(self._request(command.event_id, command)).answer
+        assert answer is not None
+        if answer.refusal is not None:
+            raise answer.refusal.anew(replayed=answer.replayed)
+        return answer
+
+    def state_of(self, event_id: str) -> EventState:
+        """The event with all that was answered before this call, by any worker.
+
+        Raises `EventNotFound`, `StorageUnavailable`, `Overloaded`, `LedgerDamaged`.
+        """
+        state = self._submit(self._request(event_id)).state
+        if state is None or state.event is None:
+            raise EventNotFound(event_id)
+        return state
+
+    def _request(self, event_id: str, command: Command | None = None) -> _Request:
+        deadline = self._clock.monotonic() + self._deadline_s
+        return _Request(event_id, command, deadline, self._clock.signal())
+
+    # The queue: who waits, who leads.
+
+    def _submit(self, request: _Request) -> _Request:
+        """Answer `request`, by this thread if it is made the leader, else by the one that is."""
+        queue, leads = self._join(request)
+        if not leads:
+            if not request.signal.wait(request.deadline - self._clock.monotonic()):
+                self._give_up(queue, request)
+            leads = request.leads
+        if leads:
+            self._lead(queue, request.deadline)
+        if request.error is not None:
+            raise request.error
+        return request
+
+    def _join(self, request: _Request) -> tuple[_EventQueue, bool]:
+        with self._lock:
+            queue = self._queues.get(request.event_id)
+            if queue is None:
+                queue = self._queues[request.event_id] = _EventQueue(request.event_id)
+                self._orders_kept += queue.state.weight
+            else:
+                self._queues.move_to_end(request.event_id)
+            if len(queue.requests) >= self._queue_length_max:
+                raise Overloaded
+            queue.requests.append(request)
+            leads = not queue.has_leader
+            queue.has_leader = True
+        return queue, leads
+
+    def _give_up(self, queue: _EventQueue, request: _Request) -> None:
+        """The deadline passed while `request` waited. It may be in a commit by now: nobody here knows."""
+        with self._lock:
+            if request in queue.requests:
+                queue.requests.remove(request)
+                if request.leads:
+                    request.leads = False
+                    self._hand_over(queue)
+        if not request.is_answered:
+            request.error = StorageUnavailable()
+
+    def _lead(self, queue: _EventQueue, deadline: float) -> None:
+        """Answer all who wait now, then hand the lead to one who came meanwhile.
+
+        Each leader serves one batch, its own request in it, so no thread works for others for long.
+        """
+        with self._lock:
+            batch, queue.requests = queue.requests, []
+        failure: Exception = StorageUnavailable()
+        try:
+            self._settle(queue, batch, deadline)
+        except StorageUnavailable:
+            log.warning("storage unavailable", extra={"event_id": queue.event_id, "requests": len(batch)})
+        except Exception as error:
+            failure = error
+        finally:  # even where the worker is being killed: nobody is left waiting
+            for request in batch:
+                if not request.is_answered:
+                    request.error = failure
+            with self._lock:
+                self._hand_over(queue)
+                self._forget_least_recently_used()
+            for request in batch:
+                request.signal.set()
+
+    def _hand_over(self, queue: _EventQueue) -> None:
+        if queue.requests:
+            # The youngest has the most time left for a storage in trouble. It answers everyone before it.
+            successor = queue.requests[-1]
+            successor.leads = True
+            successor.signal.set()
+        else:
+            queue.has_leader = False
+            if queue.state.event is None:
+                self._forget(queue)
+
+    # A batch: decide, write, answer.
+
+    def _settle(self, queue: _EventQueue, batch: Sequence[_Request], deadline: float) -> None:
+        """Answer each request of the batch from a state that is current.
+
+        Raises `StorageUnavailable`; then the requests not yet answered may or may not have taken effect.
+        """
+        self._find_keys_of_other_events(queue, batch, deadline)
+        is_current = False  # read or proven after the batch was taken
+        left = list(batch)
+        while left:
+            if not queue.is_settled:
+                self._catch_up(queue, deadline)
+                is_current = True
+            batch_decided = _decide_in_turn(queue.state, left, self._clock)
+            if batch_decided.transitions:
+                is_current = True
+                if not self._append(queue, batch_decided.transitions, deadline):
+                    self._catch_up(queue, deadline, at_least=batch_decided.transitions[0].version)
+                    continue
+                self._keep(queue, batch_decided.state)
+            elif not is_current:
+                is_current = True
+                if self._catch_up(queue, deadline):
+                    continue
+            batch_decided.answer()
+            left = left[len(batch_decided.answers) :]
+
+    def _append(self, queue: _EventQueue, transitions: Sequence[Transition], deadline: float) -> bool:
+        queue.is_settled = False
+        is_in = self._ledger.append(queue.event_id, transitions, deadline)
+        queue.is_settled = True
+        return is_in
+
+    def _catch_up(self, queue: _EventQueue, deadline: float, at_least: int = 0) -> bool:
+        """Read and fold what is new. Returns whether anything was.
+
+        `at_least` is a version that is known to be taken: a majority may see it a little later.
+        """
+        before = queue.state.version
+        for _ in tries(self._clock, deadline):
+            try:
+                self._fold_new(queue, deadline)
+            except LedgerContradiction as contradiction:
+                self._fold_anew(queue, deadline, contradiction)
+            if queue.state.version >= at_least:
+                queue.is_settled = True
+                return queue.state.version != before
+        raise StorageUnavailable
+
+    def _fold_new(self, queue: _EventQueue, deadline: float) -> None:
+        for transitions in self._ledger.read(queue.event_id, queue.state.version, deadline):
+            self._keep(queue, fold(queue.state, transitions))
+
+    def _fold_anew(self, queue: _EventQueue, deadline: float, contradiction: LedgerContradiction) -> None:
+        """Once more from the first transition. What contradicts itself even then is damaged."""
+        log.error("ledger contradiction, reading it anew", extra={"finding": str(contradiction)})
+        queue.is_settled = False  # an empty state must not be decided on: an `initialize` would fill a hole
+        self._keep(queue, EventState(queue.event_id))
+        try:
+            self._fold_new(queue, deadline)
+        except LedgerContradiction as again:
+            self._keep(queue, EventState(queue.event_id))
+            log.critical("ledger damaged, event not served", extra={"finding": str(again)})
+            raise LedgerDamaged(queue.event_id, str(again)) from again
+
+    def _find_keys_of_other_events(
+        self, queue: _EventQueue, batch: Sequence[_Request], deadline: float
+    ) -> None:
+        """A key that another event has was used for another request, for the body names the event."""
+        keys = {request.key for request in batch if request.key and request.key not in queue.state.keys}
+        if not keys:
+            return
+        found = self._ledger.events_with_keys(keys, deadline)
+        for request in batch:
+            event_ids = found.get(request.key) if request.key else None
+            request.key_is_reused = bool(event_ids) and queue.event_id not in (event_ids or ())
+
+    # Memory.
+
+    def _keep(self, queue: _EventQueue, state: EventState) -> None:
+        with self._lock:
+            self._orders_kept += state.weight - queue.state.weight
+            queue.state = state
+
+    def _forget(self, queue: _EventQueue) -> None:
+        del self._queues[queue.event_id]
+        self._orders_kept -= queue.state.weight
+
+    def _forget_least_recently_used(self) -> None:
+        """Drop idle events until the rest fits the budget; the next touch folds them again."""
+        if self._orders_kept <= self._state_orders_max:
+            return
+        for queue in list(self._queues.values())[:-1]:
+            if not queue.has_leader:
+                self._forget(queue)
+                if self._orders_kept <= self._state_orders_max:
+                    return
+
+
+class _Request:
+    """One waiting thread: what it asks, and in the end its answer, its state or its error."""
+
+    __slots__ = (
+        "answer",
+        "command",
+        "deadline",
+        "error",
+        "event_id",
+        "key_is_reused",
+        "leads",
+        "signal",
+        "state",
+    )
+
+    def __init__(self, event_id: str, command: Command | None, deadline: float, signal: Signal) -> None:
+        self.event_id = event_id
+        self.command = command  # None reads
+        self.deadline = deadline
+        self.leads = False
+        self.key_is_reused = False
+        self.answer: Answer | None = None
+        self.state: EventState | None = None
+        self.error: Exception | None = None
+        self.signal = signal  # set when it is this thread's turn to lead, and when its request is answered
+
+    @property
+    def key(self) -> bytes | None:
+        """The digest of its Idempotency-Key, if it came with one."""
+        return self.command.request.key if self.command and self.command.request else None
+
+    @property
+    def is_answered(self) -> bool:
+        return self.state is not None or self.error is not None
+
+
+class _EventQueue:
+    """One event in this process: its state, who waits for it, and whether one of them leads."""
+
+    __slots__ = ("event_id", "has_leader", "is_settled", "requests", "state")
+
+    def __init__(self, event_id: str) -> None:
+        self.event_id = event_id
+        self.state = EventState(event_id)
+        self.requests: list[_Request] = []
+        self.has_leader = False
+        # False while a commit of ours may be in the ledger unseen, and at first: the next leader reads before
+        # it decides.
+        self.is_settled = False
+
+
+@dataclass(slots=True)
+class _DecidedBatch:
+    """Requests decided one after the other, and what is to be written before they may be answered."""
+
+    state: EventState
+    transitions: list[Transition] = field(default_factory=list)
+    answers: list[tuple[_Request, Answer | None]] = field(default_factory=list)
+
+    def answer(self) -> None:
+        for request, answer in self.answers:
+            request.answer = answer
+            request.state = self.state
+
+
+def _decide_in_turn(state: EventState, requests: Sequence[_Request], clock: Clock) -> _DecidedBatch:
+    """Decide each request on the state after the one before it, as many as one commit holds."""
+    batch = _DecidedBatch(state)
+    at = clock.now()
+    changes = 0
+    for request in requests:
+        answer = None
+        if request.key_is_reused:
+            answer = Answer(refusal=IdempotencyKeyReused())
+        elif request.command is not None:
+            decision = decide(batch.state, request.command, at)
+            batch.state, answer = decision.state, decision.answer
+            if decision.transition is not None:
+                batch.transitions.append(decision.transition)
+                changes += 1 + len(decision.transition.orders)
+        batch.answers.append((request, answer))
+        if changes >= BATCH_CHANGES_MAX:
+            break
+    return batch
