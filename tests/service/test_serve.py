@@ -1,0 +1,477 @@
+"""`python -m ticketing`, which is `make run`: everything that the issue promises of it, on real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pymongo.database import Database
+
+from tests.service.conftest import Start
+from tests.service.running import (
+    DEADLINE_S,
+    ROOT,
+    Service,
+    children_of,
+    eventually,
+    free_port,
+    kill,
+    processes_of,
+    run,
+)
+from ticketing import serve
+from ticketing.config import Config
+from ticketing.embedded import find_mongod
+from ticketing.serve import ServiceError, check_address, curl_line, write_dotenv
+
+
+def password_in(folder: Path) -> str:
+    found = re.search(r"(?m)^BASIC_AUTH_PASSWORD=(.+)$", (folder / ".env").read_text())
+    assert found is not None
+    return found[1]
+
+
+def initialize(service: Service, total_tickets: int = 100) -> str:
+    """Make an event with the password that `.env` has, and return its id."""
+    answer = httpx.post(
+        f"{service.url}/initialize",
+        json={"name": "Concert", "total_tickets": total_tickets},
+        auth=("admin", password_in(service.folder)),
+        timeout=DEADLINE_S,
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["event_id"])
+
+
+def book(service: Service, event_id: str, user_id: str) -> dict[str, Any]:
+    """Book a ticket and return the order."""
+    body = {"event_id": event_id, "user_id": user_id}
+    answer = httpx.post(f"{service.url}/book", json=body, timeout=DEADLINE_S)
+    assert answer.status_code == 201, answer.text
+    order: dict[str, Any] = answer.json()
+    return order
+
+
+def note_of(service: Service, name: str) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((service.folder / "var" / f"{name}.json").read_text())
+    return note
+
+
+def mongod_pid_of(service: Service) -> int:
+    return int(note_of(service, "embedded")["mongod_pid"])
+
+
+def gunicorn_pid_of(service: Service) -> int:
+    return int(note_of(service, "service")["gunicorn_pid"])
+
+
+class TestAFirstRun:
+    def test_it_writes_secrets_and_prints_a_curl_line_that_works(self, service: Service) -> None:
+        """A newcomer pastes what stands on the screen, and has an event. `.env` is nobody else's to read."""
+        dotenv = service.folder / ".env"
+        assert dotenv.stat().st_mode & 0o777 == 0o600
+        assert f"wrote {dotenv} " in service.output
+        assert "change-me" not in re.sub("(?m)^#.*", "", dotenv.read_text())
+        assert password_in(service.folder) not in service.output
+
+        assert f"serving at {service.url} " in service.output
+        (line,) = re.findall(r"(?m)^ticketing:   (curl .*)$", service.output)
+        answer = subprocess.run(
+            ["bash", "-c", line], cwd=service.folder, capture_output=True, text=True, check=True
+        )
+        assert json.loads(answer.stdout)["total_tickets"] == 100
+
+    def test_the_data_and_the_secrets_are_kept_between_runs(self, service: Service) -> None:
+        """Stopped and started again, nothing has changed."""
+        event_id = initialize(service)
+        order = book(service, event_id, "ada")
+        secrets = (service.folder / ".env").read_text()
+        assert service.stop() == 0
+        service.start().wait_until_serving(times=2)
+        assert (service.folder / ".env").read_text() == secrets
+        assert service.get(f"/orders/{order['order_id']}").json() == order
+
+
+class TestStopping:
+    @pytest.mark.parametrize("tell", [Service.press_ctrl_c, Service.terminate])
+    def test_requests_in_flight_are_answered_and_nothing_is_left(
+        self, service: Service, tell: Callable[[Service], None]
+    ) -> None:
+        """Ctrl-C in a terminal, or SIGTERM: gunicorn ends first, then mongod, each cleanly."""
+        body = json.dumps({"event_id": initialize(service), "user_id": "ada"})
+        mongod_pid = mongod_pid_of(service)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port)) as connection:
+            # A connection that gunicorn has accepted. What is sent on it later is in flight at once.
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read()
+            # While mongod stands still, the booking stays in flight.
+            os.kill(mongod_pid, signal.SIGSTOP)
+            connection.request("POST", "/book", body, {"Content-Type": "application/json"})
+            tell(service)
+            service.wait_until_output_has("Handling signal: term")
+            os.kill(mongod_pid, signal.SIGCONT)
+            assert connection.getresponse().status == 201
+            assert service.wait() == 0
+        assert service.processes() == []
+        assert '"exitCode":0' in (service.folder / "var" / "mongod.log").read_text().splitlines()[-1]
+
+    def test_it_stops_while_it_starts(self, make_service: Start) -> None:
+        """A signal that comes early is not lost: nothing more is started, and what was is stopped."""
+        service = make_service().start()
+        eventually((service.folder / "var" / "embedded.lock").exists)
+        assert service.stop() == 0
+        assert service.processes() == []
+        assert "serving at" not in service.output
+
+    def test_what_does_not_stop_is_killed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A worker that hangs cannot keep the service from ending."""
+        monkeypatch.setattr(serve, "STOP_DEADLINE_S", 0.1)
+        command = ["bash", "-c", "trap '' TERM; echo ready; sleep 600 & wait; wait"]
+        stubborn = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True)
+        assert stubborn.stdout is not None
+        with stubborn.stdout as output:
+            assert output.readline() == b"ready\n"
+            serve._end_group(stubborn)
+        assert stubborn.returncode == -signal.SIGKILL
+        eventually(lambda: processes_of(tmp_path) == [])
+        assert "does not end" in caplog.text
+
+
+class TestDeath:
+    def test_after_a_kill_of_the_supervisor_everything_ends_and_the_next_run_has_the_data(
+        self, service: Service
+    ) -> None:
+        """The seed of all promises: kill -9 and start again, and nothing has changed."""
+        event_id = initialize(service, total_tickets=1)
+        order = book(service, event_id, "ada")
+        kill(service.pid)
+        assert service.wait() == -signal.SIGKILL
+        # At once, while the workers and mongod of the killed run are still ending.
+        service.start().wait_until_serving(times=2)
+        assert service.get(f"/orders/{order['order_id']}").json() == order
+        status = service.get(f"/status/{event_id}").json()
+        assert (status["booked_tickets"], status["available_tickets"]) == (1, 0)
+        assert service.stop() == 0
+        eventually(lambda: service.processes() == [])
+
+    def test_after_a_kill_of_the_supervisor_nothing_is_left(self, service: Service) -> None:
+        """The kernel ends gunicorn and mongod: nobody has to look for them."""
+        kill(service.pid)
+        service.wait()
+        eventually(lambda: service.processes() == [])
+
+    def test_a_mongod_that_dies_is_started_again_with_its_data(self, service: Service) -> None:
+        """The service goes on at the same address, and the log tells of it."""
+        event_id = initialize(service)
+        order = book(service, event_id, "ada")
+        first = mongod_pid_of(service)
+        kill(first)
+        service.wait_until_output_has(f"mongod (process {first}) died")
+        service.wait_until_output_has("mongod is back")
+        assert mongod_pid_of(service) != first
+        assert service.get(f"/orders/{order['order_id']}").json() == order
+        assert book(service, event_id, "grace")["status"] == "confirmed"
+
+    def test_a_mongod_that_dies_again_and_again_ends_the_service(
+        self, make_service: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is broken: better an end that is seen than a service that never gets to work."""
+        supervisor = serve.Supervisor(Config())
+        mongod = RestartingMongod()
+        for _ in range(serve.MONGOD_DEATHS_MAX):
+            supervisor._restart_mongod(mongod)  # type: ignore[arg-type]
+        with pytest.raises(ServiceError, match=r"again and again: .*mongod\.log"):
+            supervisor._restart_mongod(mongod)  # type: ignore[arg-type]
+        assert mongod.restarts == serve.MONGOD_DEATHS_MAX
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    def test_when_gunicorn_ends_the_service_ends_with_its_status(
+        self, service: Service, number: signal.Signals
+    ) -> None:
+        """Its workers and mongod are gone too, and the port is free, when the supervisor ends."""
+        os.kill(gunicorn_pid_of(service), number)
+        assert service.wait() == (128 + number if number == signal.SIGKILL else 0)
+        assert "gunicorn ended by itself" in service.output
+        assert service.processes() == []
+
+    def test_a_worker_that_dies_is_replaced(self, service: Service) -> None:
+        """The new worker serves what the old one knew: the ledger is in MongoDB."""
+        order = book(service, initialize(service), "ada")
+        gunicorn_pid = gunicorn_pid_of(service)
+        workers = set(children_of(gunicorn_pid))
+        for worker in workers:
+            kill(worker)
+        eventually(lambda: len(set(children_of(gunicorn_pid)) - workers) == len(workers))
+        assert service.get(f"/orders/{order['order_id']}").json() == order
+
+
+class RestartingMongod:
+    """Stands for a mongod that starts, and dies soon after."""
+
+    pid = 1
+    log_path = Path("mongod.log")
+    restarts = 0
+
+    def restart(self) -> None:
+        """Count."""
+        self.restarts += 1
+
+
+class TestReload:
+    def test_sighup_replaces_the_workers(self, service: Service) -> None:
+        """`kill -HUP`: new workers, new settings of the app, and no request is lost."""
+        gunicorn_pid = gunicorn_pid_of(service)
+        workers = set(children_of(gunicorn_pid))
+        service.signal(signal.SIGHUP)
+        eventually(lambda: len(children_of(gunicorn_pid)) == 2 and not workers & set(children_of(gunicorn_pid)))
+        assert service.get("/readyz").status_code == 200
+
+    def test_wrong_settings_are_not_reloaded(self, service: Service) -> None:
+        """Workers that cannot start would end the service: it goes on with the old ones, and says why."""
+        gunicorn_pid = gunicorn_pid_of(service)
+        workers = children_of(gunicorn_pid)
+        with (service.folder / ".env").open("a") as dotenv:
+            dotenv.write("LOG_LEVEL=loud\n")
+        service.signal(signal.SIGHUP)
+        service.wait_until_output_has("LOG_LEVEL is 'loud'")
+        assert service.get("/healthz").status_code == 200
+        assert children_of(gunicorn_pid) == workers
+
+    def test_in_a_terminal_sighup_means_stop(self, make_service: Start) -> None:
+        """The window was closed: nothing goes on without it."""
+        service = make_service()
+        controller, terminal = os.openpty()
+        try:
+            service.start(stdin=terminal).wait_until_serving()
+            service.signal(signal.SIGHUP)
+            assert service.wait() == 0
+        finally:
+            os.close(terminal)
+            os.close(controller)
+
+    def test_under_nohup_sighup_means_nothing(self, make_service: Start) -> None:
+        """Who says nohup means it."""
+        service = make_service(command=["nohup", sys.executable, "-m", "ticketing"])
+        service.start().wait_until_serving()
+        gunicorn_pid = gunicorn_pid_of(service)
+        workers = children_of(gunicorn_pid)
+        service.signal(signal.SIGHUP)
+        assert service.get("/healthz").status_code == 200
+        assert children_of(gunicorn_pid) == workers
+        assert service.stop() == 0
+
+
+class TestWhatKeepsItFromStarting:
+    """One clear sentence on stderr, exit status not 0, nothing left running."""
+
+    def test_a_second_one_in_the_same_folder(self, service: Service) -> None:
+        """It names the first, which is not disturbed."""
+        second = run(service.folder, "-m", "ticketing", PORT=str(free_port()))
+        assert second.returncode == 1
+        assert re.fullmatch(
+            f"ticketing: The service already runs .*process {service.pid}, {service.url}.*\n", second.stderr
+        )
+        assert service.get("/healthz").status_code == 200
+
+    def test_a_taken_port(self, folder: Path) -> None:
+        """It names PORT, and leaves the other program alone."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            finished = run(folder, "-m", "ticketing", PORT=str(port))
+        assert finished.returncode == 1
+        assert re.fullmatch(f"ticketing: Cannot listen on .*PORT {port}: .*\n", finished.stderr)
+        assert processes_of(folder) == []
+
+    def test_a_mongod_of_somebody_else_on_the_data_folder(self, folder: Path, other_mongod: int) -> None:
+        """It is neither used nor stopped."""
+        finished = run(folder, "-m", "ticketing", PORT=str(free_port()))
+        assert finished.returncode == 2
+        assert re.fullmatch(f"ticketing: A mongod .*process {other_mongod}.*\n", finished.stderr)
+        assert processes_of(folder) == [other_mongod]
+
+    def test_no_mongod(self, folder: Path) -> None:
+        """On a platform without the wheel: it says what to install or set."""
+        # As on such a platform: nothing in PATH, and no package `fiftyone`.
+        (folder / "sitecustomize.py").write_text("import sys; sys.modules['fiftyone'] = None\n")
+        path = f"{folder}:{ROOT}"
+        finished = run(folder, "-m", "ticketing", PORT=str(free_port()), PATH="", PYTHONPATH=path)
+        assert finished.returncode == 2
+        assert re.fullmatch(r"ticketing: There is no mongod .*MONGODB_URI.*\n", finished.stderr)
+
+    def test_a_wrong_setting(self, folder: Path) -> None:
+        """Every wrong variable, each in a line."""
+        finished = run(folder, "-m", "ticketing", PORT="http", LOG_LEVEL="loud")
+        assert finished.returncode == 2
+        assert "PORT is 'http'; allowed: " in finished.stderr
+        assert "LOG_LEVEL is 'loud'; allowed: " in finished.stderr
+
+    def test_a_data_folder_that_cannot_be_made(self, folder: Path) -> None:
+        """It names the folder and the reason."""
+        (folder / "var").write_text("a file")
+        finished = run(folder, "-m", "ticketing", PORT=str(free_port()))
+        assert finished.returncode == 1
+        assert re.fullmatch(r"ticketing: The data folder .* cannot be used: .*\n", finished.stderr)
+
+    def test_a_mongodb_that_does_not_answer(self, folder: Path) -> None:
+        """It names the variable, and not the password in it."""
+        uri = f"mongodb://user:hunter2@127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=200"
+        finished = run(folder, "-m", "ticketing", PORT=str(free_port()), MONGODB_URI=uri)
+        assert finished.returncode == 1
+        assert re.fullmatch(r"ticketing: The MongoDB at MONGODB_URI .*\n", finished.stderr)
+        assert "hunter2" not in finished.stderr
+
+    @pytest.mark.parametrize(
+        ("host", "port", "says"),
+        [("no.such.host.invalid", 8000, "HOST 'no.such.host.invalid'"), ("192.0.2.1", 8000, "HOST '192.0.2.1'")],
+    )
+    def test_a_host_that_is_not_here(self, host: str, port: int, says: str) -> None:
+        """A name that nobody knows, or an address of another machine."""
+        with pytest.raises(ServiceError, match=says):
+            check_address(host, port)
+
+
+@pytest.fixture
+def other_mongod(folder: Path) -> Iterator[int]:
+    """A mongod that somebody started by hand on the service's data folder: its process id."""
+    database_dir = folder / "var" / "mongo"
+    database_dir.mkdir(parents=True)
+    command = f"{find_mongod()} --dbpath {database_dir} --port {free_port()} --bind_ip 127.0.0.1"
+    process = subprocess.Popen(shlex.split(command), stdout=subprocess.DEVNULL)
+    lock = database_dir / "mongod.lock"
+    eventually(lambda: lock.exists() and lock.read_text().strip() == str(process.pid))
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+class TestAnotherMongoDB:
+    def test_a_configured_mongodb_is_used_and_none_is_started(
+        self, make_service: Start, mongod: str, database: Database[dict[str, Any]]
+    ) -> None:
+        """Production: MONGODB_URI, and only gunicorn here. What the database needs is made at the start."""
+        service = make_service(MONGODB_URI=mongod, MONGODB_DATABASE=database.name)
+        service.start().wait_until_serving()
+        book(service, initialize(service), "ada")
+        assert {"orders", "events"} <= set(database.list_collection_names())
+        assert database["orders"].count_documents({"user_id": "ada"}) == 1
+        assert not (service.folder / "var" / "mongo").exists()
+        assert service.stop() == 0
+
+
+class TestOtherProcesses:
+    def test_a_flask_command_works_beside_the_service_and_without_it(self, service: Service) -> None:
+        """It attaches to the service's mongod, or starts one and stops it at its end."""
+        initialize(service)
+        verify = ("-m", "flask", "--app", "wsgi", "ledger", "verify")
+        beside = run(service.folder, *verify)
+        assert beside.returncode == 0, beside.stderr
+        service.stop()
+        without = run(service.folder, *verify)
+        assert (without.returncode, without.stdout) == (0, beside.stdout)
+        assert service.processes() == []
+
+    def test_gunicorn_alone_serves_too(self, make_service: Start) -> None:
+        """With our configuration and without the supervisor: its master owns mongod and ends it."""
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:ticketing.gunicorn_conf", "wsgi:app"]
+        service = make_service(
+            command=command, BASIC_AUTH_USERNAME="admin", BASIC_AUTH_PASSWORD="short"
+        ).start()
+        eventually(service.is_healthy)
+        assert service.get("/readyz").status_code == 200
+        assert "BASIC_AUTH_PASSWORD has less than" in service.output
+        assert service.output.count("counts rate limits for itself") == 1
+        assert service.stop() == 0
+        assert service.processes() == []
+
+    @pytest.mark.parametrize(
+        ("environ", "says"), [({"PORT": "http"}, "PORT is 'http'"), ({"DATA_DIR": "/dev/null/x"}, "/dev/null/x")]
+    )
+    def test_gunicorn_alone_fails_at_its_start_with_the_sentence(
+        self, folder: Path, environ: dict[str, str], says: str
+    ) -> None:
+        """A wrong setting, or a mongod that cannot be started: no traceback, and no worker that tries."""
+        command = ("-m", "gunicorn", "-c", "python:ticketing.gunicorn_conf", "wsgi:app")
+        finished = run(folder, *command, **{"PORT": str(free_port()), **environ})
+        assert finished.returncode == 1
+        assert f"Error: " in finished.stderr
+        assert says in finished.stderr
+        assert "Traceback" not in finished.stderr
+
+
+class TestSlowClients:
+    def test_they_do_not_keep_others_waiting_for_good(self, make_service: Start) -> None:
+        """More clients than threads: some say nothing, some send half a request. The rest is served."""
+        service = make_service(WEB_CONCURRENCY="1", WEB_THREADS="2").start().wait_until_serving()
+        with contextlib.ExitStack() as stack:
+
+            def connect() -> socket.socket:
+                return stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+
+            for _ in range(4):
+                connect()
+            # At once: the kernel keeps silent connections to itself.
+            assert httpx.get(f"{service.url}/healthz", timeout=4).status_code == 200
+            for _ in range(4):
+                connect().sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+            # After two rounds of the kernel's patience.
+            assert service.get("/healthz").status_code == 200
+        service.wait_until_output_has("a client was too slow")
+        assert "Traceback" not in service.output
+
+
+class TestWriteDotenv:
+    def test_an_existing_file_is_not_touched(self, tmp_path: Path) -> None:
+        """Nobody's secrets are replaced."""
+        (tmp_path / "example").write_text("JWT_SECRET_KEY=change-me\n")
+        (tmp_path / ".env").write_text("mine")
+        assert not write_dotenv(tmp_path / ".env", tmp_path / "example")
+        assert (tmp_path / ".env").read_text() == "mine"
+
+    def test_without_an_example_nothing_is_written(self, tmp_path: Path) -> None:
+        """An image that is configured by its environment needs no file."""
+        assert not write_dotenv(tmp_path / ".env", tmp_path / "example")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_each_secret_is_another(self, tmp_path: Path) -> None:
+        """The password does not give the key away."""
+        (tmp_path / "example").write_text("# A=change-me not\nA=change-me\nB=change-me\nC=1\n")
+        assert write_dotenv(tmp_path / ".env", tmp_path / "example")
+        first, a, b, c = (tmp_path / ".env").read_text().splitlines()
+        assert (first, c) == ("# A=change-me not", "C=1")
+        assert a.startswith("A=") and b.startswith("B=") and a[2:] != b[2:]
+
+
+class TestTheCurlLine:
+    @pytest.mark.parametrize(
+        ("dotenv", "username"), [("", "admin"), ("BASIC_AUTH_PASSWORD=other", "admin"), ("=", "$(reboot)")]
+    )
+    def test_it_asks_for_health_when_the_password_is_not_in_the_file(
+        self, tmp_path: Path, dotenv: str, username: str
+    ) -> None:
+        """The password came from the environment, or the name is none for a shell: still a line that works."""
+        (tmp_path / ".env").write_text(dotenv)
+        config = Config(basic_auth_username=username, basic_auth_password="secret")
+        assert curl_line(config, tmp_path / ".env") == "curl http://127.0.0.1:8000/healthz"
+
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [("0.0.0.0", "http://127.0.0.1:8000"), ("::", "http://[::1]:8000"), ("db.local", "http://db.local:8000")],
+    )
+    def test_it_goes_where_this_machine_is_reached(self, tmp_path: Path, host: str, url: str) -> None:
+        """0.0.0.0 is an address to listen on and none to ask."""
+        assert curl_line(Config(host=host), tmp_path / ".env") == f"curl {url}/healthz"
