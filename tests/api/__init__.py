@@ -1,0 +1,1 @@
+"""The HTTP contract, endpoint by endpoint, through Werkzeug's test client."""

@@ -1,0 +1,289 @@
+"""Test support for the HTTP API: an app on mongomock or on the real mongod, its requests in one line each, and a
+client that holds every answer against what /openapi.json announces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import mongomock
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openapi_schema_validator import OAS30Validator
+from pymongo import MongoClient
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.security import generate_password_hash
+from werkzeug.test import TestResponse
+
+from ticketing import create_app
+from ticketing.api.auth import EXTENSION as AUTH
+from ticketing.api.auth import Account, Authenticator, Caller, Role
+from ticketing.api.limits import make_counter
+from ticketing.app import build_services
+from ticketing.clock import SystemClock
+from ticketing.config import Config
+from ticketing.services import EXTENSION, Services
+from ticketing.storage.client import connect
+from ticketing.storage.schema import create_indexes_and_views
+
+Json = Any
+MakeApp = Callable[..., Flask]
+Mongo = tuple[MongoClient[dict[str, Any]], str]
+
+EVENT_ID = "concert-2027"
+ADMIN = ("admin", "correct horse battery staple")
+CUSTOMER = ("carl", "a password of a customer")
+PROBLEM = "application/problem+json"
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code"}
+CHEAP_HASH = "pbkdf2:sha256:1"
+CONFIG = Config(
+    mongodb_uri="mongodb://not-asked.invalid",
+    basic_auth_username=ADMIN[0],
+    basic_auth_password=ADMIN[1],
+    ratelimit_enabled=False,
+)
+
+# Routes that serve the documentation itself, and are not part of it.
+UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/assets/<path:filename>"}
+
+
+class SteppingClock(SystemClock):
+    """A clock that nobody waits for: a second a look at the time, and as much as somebody would have slept."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2027, 1, 1, 20, 0, tzinfo=UTC)
+        self._monotonic_s = 0.0
+
+    def now(self) -> datetime:
+        """Each reading is a second after the one before it."""
+        self._now += timedelta(seconds=1)
+        return self._now
+
+    def monotonic(self) -> float:
+        """Stands still but for sleeping."""
+        return self._monotonic_s
+
+    def sleep(self, seconds: float) -> None:
+        """Takes no time."""
+        self._monotonic_s += seconds
+
+
+class DocumentedClient(FlaskClient):
+    """A client that fails the test where an answer is not as /openapi.json announces it."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        """Send a request and check the form of its answer."""
+        response = super().open(*args, **kwargs)
+        check_documented(self.application, response)
+        return response
+
+
+def check_documented(app: Flask, response: TestResponse) -> None:
+    """Fail where status, content type or body are not documented for the operation that gave this answer."""
+    assert response.headers["X-Request-ID"]
+    if response.status_code >= 400:
+        check_problem(response)
+    method, path = response.request.method, response.request.path
+    try:
+        rule, _ = app.url_map.bind("localhost").match(path, method, return_rule=True)
+    except (NotFound, MethodNotAllowed) as error:
+        assert response.status_code == error.code
+        return
+    if rule.rule in UNDOCUMENTED or method == "OPTIONS":
+        return
+    template = rule.rule.replace("<", "{").replace(">", "}")
+    operation = openapi()["paths"][template]["get" if method == "HEAD" else method.lower()]
+    told = f"{method} {path} answered {response.status_code}"
+    assert str(response.status_code) in operation["responses"], f"{told}, which is not documented"
+    content = operation["responses"][str(response.status_code)].get("content")
+    if content is None:
+        assert response.data == b"", f"{told} with a body that is not documented"
+        return
+    assert response.mimetype in content, f"{told} as {response.mimetype}, which is not documented"
+    if method != "HEAD":
+        reference = content[response.mimetype]["schema"]["$ref"]
+        _validator(reference).validate(response.json)
+
+
+def check_problem(response: TestResponse) -> None:
+    """Fail where an error is not a problem of RFC 9457 with the members that the contract fixes."""
+    assert response.mimetype == PROBLEM
+    if response.request.method == "HEAD":
+        return
+    problem = response.json
+    assert problem.keys() >= PROBLEM_MEMBERS
+    assert problem["status"] == response.status_code
+    assert problem["type"].endswith(problem["code"])
+    assert all(isinstance(problem[name], str) and problem[name] for name in PROBLEM_MEMBERS - {"status"})
+    assert ("Retry-After" in response.headers) == (response.status_code in (429, 503))
+    assert ("WWW-Authenticate" in response.headers) == (response.status_code == 401)
+    assert not any(trace in response.text for trace in ("Traceback", "pymongo", "mongodb://", 'File "'))
+
+
+@cache
+def openapi() -> Json:
+    """The document at /openapi.json: every app serves the same."""
+    nowhere: MongoClient[dict[str, Any]] = mongomock.MongoClient()
+    return FlaskClient(create_app(Config(), client=nowhere)).get("/openapi.json").json
+
+
+@cache
+def _validator(reference: str) -> Any:
+    return OAS30Validator({"components": openapi()["components"], "allOf": [{"$ref": reference}]})
+
+
+def refused(response: TestResponse, status: int, code: str) -> Json:
+    """The problem that an answer is. Fails where it is another one, or none."""
+    assert (response.status_code, response.mimetype) == (status, PROBLEM), response.text
+    assert response.json["code"] == code
+    return response.json
+
+
+class Api:
+    """The requests of the tests, one line each. What staff do is done with the admin's credentials."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.client = app.test_client()
+
+    def get(self, path: str, *, staff: bool = False, **options: Any) -> TestResponse:
+        """GET, as nobody in particular unless told."""
+        return self.client.get(path, auth=ADMIN if staff else None, **options)
+
+    def post(
+        self, path: str, body: Json, *, key: str | None = None, staff: bool = True, **options: Any
+    ) -> TestResponse:
+        """POST a JSON value, as the admin unless told; a booking as nobody in particular."""
+        auth = ADMIN if staff and path != "/book" else None
+        headers = {**options.pop("headers", {}), **({} if key is None else {"Idempotency-Key": key})}
+        return self.client.post(path, json=body, headers=headers, **({"auth": auth} | options))
+
+    def initialize(
+        self, total_tickets: int = 3, event_id: str | None = EVENT_ID, *, key: str | None = None, **fields: Any
+    ) -> TestResponse:
+        """Open an event. `event_id` None sends none."""
+        body = {"name": "Concert", "total_tickets": total_tickets, **fields}
+        return self.post("/initialize", body | ({} if event_id is None else {"event_id": event_id}), key=key)
+
+    def book(
+        self, user_id: str, quantity: int | None = None, event_id: str = EVENT_ID, *, key: str | None = None
+    ) -> TestResponse:
+        """Book for a user. `quantity` None sends none."""
+        body: Json = {"event_id": event_id, "user_id": user_id}
+        return self.post("/book", body | ({} if quantity is None else {"quantity": quantity}), key=key)
+
+    def cancel(self, user_id: str, event_id: str = EVENT_ID, *, key: str | None = None) -> TestResponse:
+        """Cancel a user's active order."""
+        return self.post("/cancel", {"event_id": event_id, "user_id": user_id}, key=key)
+
+    def cancel_order(self, order_id: str, *, key: str | None = None) -> TestResponse:
+        """Cancel an order by its id."""
+        return self.post("/cancel", {"order_id": order_id}, key=key)
+
+    def status(self, event_id: str = EVENT_ID) -> Json:
+        """The status of an event that is there."""
+        answer = self.get(f"/status/{event_id}")
+        assert answer.status_code == 200
+        return answer.json
+
+    def order(self, order_id: str) -> Json:
+        """An order as it is now."""
+        return self.get(f"/orders/{order_id}").json
+
+    def line(self, event_id: str = EVENT_ID) -> list[tuple[int, str]]:
+        """Who waits: (position, user), first come first."""
+        page = self.get(f"/events/{event_id}/waiting-list?limit=500", staff=True).json
+        return [(item["position"], item["user_id"]) for item in page["items"]]
+
+    def ledger(self) -> list[Json]:
+        """All that is stored, to compare."""
+        return list(self.services.database["ledger"].find(sort=[("_id", 1)]))
+
+    @property
+    def services(self) -> Services:
+        """The parts below HTTP."""
+        services: Services = self.app.extensions[EXTENSION]
+        return services
+
+
+@pytest.fixture
+def mongo(request: pytest.FixtureRequest) -> Iterator[Mongo]:
+    """A client and the name of an empty database: mongomock's, or with the parameter "mongod" the real one."""
+    if getattr(request, "param", "mongomock") == "mongomock":
+        yield mongomock.MongoClient(tz_aware=True), "ticketing"
+        return
+    database = request.getfixturevalue("database")
+    create_indexes_and_views(database)
+    with connect(request.getfixturevalue("mongod")) as client:
+        yield client, database.name
+
+
+@pytest.fixture
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the hash of a password costs is the business of the tests of auth."""
+    monkeypatch.setattr("ticketing.api.auth.HASH_METHOD", CHEAP_HASH)
+
+
+@pytest.fixture
+def make_app(mongo: Mongo, cheap_hashes: None) -> MakeApp:
+    """Makes an app over the one database of the test: each is a worker of its own. Takes settings by name."""
+    client, database_name = mongo
+
+    def make(**settings: Any) -> Flask:
+        config = replace(CONFIG, mongodb_database=database_name, **settings)
+        app = create_app(config, client=client, clock=SteppingClock())
+        app.test_client_class = DocumentedClient
+        return app
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def routes() -> Flask:
+    """An app without a database. Making one takes 50 ms, nearly all of them for its documentation."""
+    nowhere: MongoClient[dict[str, Any]] = mongomock.MongoClient()
+    app = create_app(CONFIG, client=nowhere, clock=SteppingClock())
+    app.test_client_class = DocumentedClient
+    return app
+
+
+@pytest.fixture
+def app(routes: Flask, mongo: Mongo, cheap_hashes: None) -> Flask:
+    """The service, with an admin and without rate limits: the routes of all tests, all else as after a start."""
+    client, database_name = mongo
+    config, clock = replace(CONFIG, mongodb_database=database_name), SteppingClock()
+    routes.extensions[EXTENSION] = build_services(config, client, clock)
+    routes.extensions[AUTH] = Authenticator({}, make_counter(config, clock), clock)
+    add_account(routes, ADMIN, Role.ADMIN)
+    return routes
+
+
+def add_account(app: Flask, credentials: tuple[str, str], role: Role) -> None:
+    """Let a user in."""
+    user_id, password = credentials
+    account = Account(Caller(user_id, role), generate_password_hash(password, CHEAP_HASH))
+    app.extensions[AUTH].accounts[user_id] = account
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of `app` that sends just what it is told."""
+    return app.test_client()
+
+
+@pytest.fixture
+def api(app: Flask) -> Api:
+    """The requests to `app` in one line each. No event is open yet."""
+    return Api(app)
+
+
+@pytest.fixture
+def customer(app: Flask) -> tuple[str, str]:
+    """The credentials of a user of `app` who is no staff."""
+    add_account(app, CUSTOMER, Role.CUSTOMER)
+    return CUSTOMER

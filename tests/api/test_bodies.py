@@ -1,0 +1,374 @@
+"""Bodies as nobody should send them: each is refused as the contract says, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from werkzeug.test import TestResponse
+
+from ticketing.api.bodies import BODY_BYTES_MAX
+
+from .conftest import ADMIN, EVENT_ID, Api, MakeApp, refused
+from .test_bookings import on_both
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/initialize": {"name": "Another", "total_tickets": 5, "event_id": "another"},
+    "/book": {"event_id": EVENT_ID, "user_id": "bob", "quantity": 1},
+    "/cancel": {"event_id": EVENT_ID, "user_id": "ada"},
+    "/cancel by order": {"order_id": "x"},
+}
+PATHS = ["/initialize", "/book", "/cancel"]
+# A request of Hypothesis may take as long as the machine needs; the app is reset by nobody, on purpose.
+thorough = settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+NOT_STRINGS: list[Any] = [
+    {"$ne": ""},
+    {"$gt": None},
+    {"$regex": ".*"},
+    {"$where": "1"},
+    ["x"],
+    [],
+    {},
+    None,
+    1,
+    1.5,
+    True,
+    [{"$ne": 1}],
+]
+NOT_INTEGERS: list[Any] = [
+    "1",
+    "",
+    "one",
+    1.0,
+    1.5,
+    1e400,
+    True,
+    False,
+    None,
+    [1],
+    {"$gt": 0},
+    {"$inc": 1},
+    "1e3",
+    "٣",
+]
+
+
+def fields_of(kind: type) -> list[tuple[str, str]]:
+    """(request, field) for each field that holds a value of this type."""
+    return [(request, name) for request, body in BODIES.items() for name, value in body.items() if type(value) is kind]
+
+
+@pytest.fixture
+def open_event(api: Api) -> Api:
+    """Three tickets, of which ada has one."""
+    api.initialize(3)
+    api.book("ada")
+    return api
+
+
+def send(api: Api, path: str, body: bytes | str, content_type: str | None = "application/json") -> TestResponse:
+    """POST these very bytes."""
+    data = body.encode() if isinstance(body, str) else body
+    auth = None if path == "/book" else ADMIN
+    return api.client.post(path.split()[0], data=data, content_type=content_type, auth=auth)
+
+
+class TestFields:
+    """One field is wrong, all else is right."""
+
+    @pytest.mark.parametrize(("request_name", "field"), fields_of(str))
+    def test_no_operator_passes_for_a_string(self, open_event: Api, request_name: str, field: str) -> None:
+        """422 naming the field, for MongoDB's operators and for whatever else is no string."""
+        before = open_event.ledger()
+        for value in NOT_STRINGS:
+            body = json.dumps(BODIES[request_name] | {field: value})
+            problem = refused(send(open_event, request_name, body), 422, "validation_failed")
+            assert list(problem["errors"]) == [field], value
+        assert open_event.ledger() == before
+
+    @pytest.mark.parametrize(("request_name", "field"), fields_of(int))
+    def test_nothing_else_passes_for_an_integer(self, open_event: Api, request_name: str, field: str) -> None:
+        """422 naming the field: no string, float, boolean or null is taken for a number."""
+        before = open_event.ledger()
+        for value in NOT_INTEGERS:
+            body = json.dumps(BODIES[request_name] | {field: value}).replace("Infinity", "1e400")
+            problem = refused(send(open_event, request_name, body), 422, "validation_failed")
+            assert list(problem["errors"]) == [field], value
+        assert open_event.ledger() == before
+
+    @pytest.mark.parametrize("request_name", BODIES)
+    @pytest.mark.parametrize(
+        "field", ["$where", "_id", "price", "", "a.b", "__proto__", "日本", "_schema", "status", "by", "version", "x" * 999]
+    )
+    def test_an_unknown_field_is_refused(self, open_event: Api, request_name: str, field: str) -> None:
+        """422, for a misspelt field must not be passed over; nothing of the rest is done."""
+        before = open_event.ledger()
+        body = json.dumps(BODIES[request_name] | {field: 1})
+        assert refused(send(open_event, request_name, body), 422, "validation_failed")["errors"]
+        assert open_event.ledger() == before
+
+    @pytest.mark.parametrize(("request_name", "field"), fields_of(str))
+    @pytest.mark.parametrize("text", [r"\ud800", r"\udfff", r"a\ud800b", r"\u0000", r"a\u0000", r"\u001b[2J", r"\u009f"])
+    def test_no_lone_surrogate_and_no_control_character(
+        self, open_event: Api, request_name: str, field: str, text: str
+    ) -> None:
+        """422: such a text could be neither stored nor shown."""
+        before = open_event.ledger()
+        body = json.dumps(BODIES[request_name] | {field: "@@"}).replace("@@", text)
+        problem = refused(send(open_event, request_name, body), 422, "validation_failed")
+        assert list(problem["errors"]) == [field]
+        assert open_event.ledger() == before
+
+    def test_an_escaped_pair_of_surrogates_is_one_character(self, open_event: Api) -> None:
+        """JSON's way to write what is beyond the first 65,536 characters."""
+        body = rf'{{"event_id": "{EVENT_ID}", "user_id": "\ud83c\udfb8"}}'
+        assert send(open_event, "/book", body).json["user_id"] == "🎸"
+
+
+class TestJson:
+    """The body is no JSON, or not one value that means one thing."""
+
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b" ",
+            b"{",
+            b'{"event_id": "a"',
+            b"{'event_id': 'a'}",
+            b"{event_id: 1}",
+            b"null null",
+            b'{"a": 1,}',
+            b"[1, 2",
+            b"nul",
+            b"\xff\xfe{\x00}\x00",
+            '{"user_id": "é"}'.encode("latin-1"),
+            '{"user_id": "é"}'.encode("utf-16"),
+            '{"a": 1}'.encode("utf-16-le"),
+            '{"a": 1}'.encode("utf-32"),
+            b'{"user_id": "\xed\xa0\x80"}',
+            b'{"user_id": "\xc0\x80"}',
+            b"\xef\xbb\xbf{}",
+            b'{"a": NaN}',
+            b'{"a": Infinity}',
+            b'{"a": -Infinity}',
+            b'{"quantity": 01}',
+            b'{"quantity": +1}',
+            b'{"quantity": 0x10}',
+            b'{"quantity": ' + b"1" * 5_000 + b"}",
+            b'{"a": 1, "a": 1}',
+            b'{"a": {"b": 1, "b": 2}}',
+            b'[{"a": 1, "\\u0061": 2}]',
+            b'{"user_id": "a\nb"}',
+            b'{"user_id": "\\x41"}',
+            b"\0",
+            b"event_id=a&user_id=b",
+            b"<a/>",
+            b"[" * 60_000,
+            b'{"a":' * 10_000,
+            b"[" * 30_000 + b"]" * 30_000,
+        ],
+        ids=lambda body: repr(body[:24]),
+    )
+    def test_what_is_no_json(self, open_event: Api, path: str, body: bytes) -> None:
+        """400 `invalid_json`, with a sentence that says why."""
+        before = open_event.ledger()
+        problem = refused(send(open_event, path, body), 400, "invalid_json")
+        assert problem["detail"].startswith("The body is not valid JSON: ")
+        assert "sys." not in problem["detail"] and "codec" not in problem["detail"]
+        assert open_event.ledger() == before
+
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize(
+        "body", ["null", "[]", '"text"', "1", "true", "[{}]", '""', "0.5", "[" * 500 + "]" * 500, "1" * 400]
+    )
+    def test_what_is_no_object(self, open_event: Api, path: str, body: str) -> None:
+        """422: JSON, but not an object with fields."""
+        before = open_event.ledger()
+        refused(send(open_event, path, body), 422, "validation_failed")
+        assert open_event.ledger() == before
+
+    def test_a_name_that_stands_twice(self, open_event: Api) -> None:
+        """400: two programs would read two different bookings out of it."""
+        body = f'{{"event_id": "{EVENT_ID}", "user_id": "bob", "quantity": 1, "quantity": 2}}'
+        before = open_event.ledger()
+        assert "twice" in refused(send(open_event, "/book", body), 400, "invalid_json")["detail"]
+        assert open_event.ledger() == before
+
+    def test_numbers_without_end(self, open_event: Api) -> None:
+        """An integer of 400 digits is an integer, only too large; 1e400 is none."""
+        for quantity, code in (("1" + "0" * 400, "exceeds_max_tickets_per_order"), ("1e400", "validation_failed")):
+            body = f'{{"event_id": "{EVENT_ID}", "user_id": "bob", "quantity": {quantity}}}'
+            refused(send(open_event, "/book", body), 422, code)
+
+
+class TestContentType:
+    """The body says what it is."""
+
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize(
+        "content_type",
+        [
+            None,
+            "",
+            "text/plain",
+            "text/json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "application/xml",
+            "application/jsonp",
+            "application/json-seq",
+            "*/*",
+            "json",
+        ],
+    )
+    def test_what_is_not_said_to_be_json(self, open_event: Api, path: str, content_type: str | None) -> None:
+        """415: no browser can be made to send it from a form of another site."""
+        before = open_event.ledger()
+        answer = send(open_event, path, json.dumps(BODIES[path]), content_type)
+        refused(answer, 415, "unsupported_media_type")
+        assert open_event.ledger() == before
+
+    @pytest.mark.parametrize(
+        "content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8"]
+    )
+    def test_json(self, open_event: Api, content_type: str) -> None:
+        """However it is spelt; a parameter changes nothing (RFC 8259, 11)."""
+        assert send(open_event, "/book", json.dumps(BODIES["/book"]), content_type).status_code == 201
+
+    def test_a_charset_does_not_change_the_reading(self, open_event: Api) -> None:
+        """JSON is UTF-8, whatever the header says."""
+        body = json.dumps(BODIES["/book"] | {"user_id": "Zoë"}, ensure_ascii=False).encode("latin-1")
+        refused(send(open_event, "/book", body, "application/json; charset=latin-1"), 400, "invalid_json")
+
+
+class TestSize:
+    """64 KiB, and not a byte more."""
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_exactly_64_kib(self, open_event: Api, path: str) -> None:
+        """Read as any other body."""
+        body = json.dumps(BODIES[path]).ljust(BODY_BYTES_MAX)
+        assert len(body) == 65_536
+        assert send(open_event, path, body).status_code in (200, 201)
+
+    @pytest.mark.parametrize("path", PATHS)
+    @pytest.mark.parametrize("size", [65_537, 10_000_000])
+    def test_more(self, open_event: Api, path: str, size: int) -> None:
+        """413, however right the body is."""
+        before = open_event.ledger()
+        refused(send(open_event, path, json.dumps(BODIES[path]).ljust(size)), 413, "body_too_large")
+        assert open_event.ledger() == before
+
+    @pytest.mark.parametrize(("size", "status"), [(100, 201), (65_536, 201), (65_537, 413), (1_000_000, 413)])
+    def test_in_chunks(self, open_event: Api, size: int, status: int) -> None:
+        """The same without a Content-Length, as a chunked body comes from the server."""
+        answer = open_event.client.post(
+            "/book",
+            input_stream=BytesIO(json.dumps(BODIES["/book"]).ljust(size).encode()),
+            content_type="application/json",
+            environ_overrides={
+                "wsgi.input_terminated": True,
+                "HTTP_TRANSFER_ENCODING": "chunked",
+                "CONTENT_LENGTH": "",
+            },
+        )
+        assert answer.request.content_length is None
+        assert answer.status_code == status
+
+    def test_a_long_text_is_not_repeated_in_the_answer(self, open_event: Api) -> None:
+        """A refusal stays short."""
+        body = BODIES["/book"] | {"user_id": "x" * 60_000}
+        assert len(send(open_event, "/book", json.dumps(body)).data) < 1_000
+
+
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def nearly(body: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """The fields of a right body, each with a right value, any value, or none at all."""
+    fields = {
+        name: st.just(value) | JSON_VALUES | st.sampled_from([f"{value}x", value * 2, f" {value}"])
+        for name, value in body.items()
+    }
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+def raw(path: str) -> st.SearchStrategy[bytes]:
+    """Bytes, JSON, and JSON that is nearly right."""
+    values = JSON_VALUES | nearly(BODIES[path]) | nearly(BODIES[path] | {"order_id": "x", "extra": 1})
+    return st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode())
+
+
+class TestAnything:
+    """Whatever is sent."""
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_is_done_or_refused(self, open_event: Api, path: str) -> None:
+        """Never a 5xx: a documented success, or a problem and nothing changed."""
+
+        @thorough
+        @given(body=raw(path))
+        @example(body=json.dumps(BODIES[path]).encode())
+        def send_it(body: bytes) -> None:
+            before = open_event.ledger()
+            answer = send(open_event, path, body)
+            assert answer.status_code in (200, 201, 202, 400, 404, 409, 422)
+            if answer.status_code >= 400:
+                assert open_event.ledger() == before
+
+        send_it()
+
+    @on_both
+    def test_strings_that_are_accepted_come_back_exactly(self, api: Api, make_app: MakeApp) -> None:
+        """From the booking, from the order, and from a worker that reads it out of the database."""
+        api.initialize(10_000_000)
+        other = Api(make_app())
+
+        @settings(thorough, max_examples=40)
+        @given(text=st.text(min_size=1, max_size=130))
+        @example(text="e\u0301")
+        @example(text="\u200b")
+        @example(text="\ufeffada")
+        @example(text="\uffff")
+        @example(text="\U0010ffff")
+        def book_it(text: str) -> None:
+            answer = api.book(text)
+            if answer.status_code == 422:
+                return
+            if answer.status_code == 201:
+                order = answer.json
+                assert order["user_id"] == text
+                assert api.order(order["order_id"]) == other.order(order["order_id"]) == order
+                assert other.cancel(text).json["order"]["user_id"] == text
+
+        book_it()
+
+    @on_both
+    def test_names_that_are_accepted_come_back_exactly(self, api: Api, make_app: MakeApp) -> None:
+        """From /initialize, and from a worker that reads it out of the database."""
+        other = Api(make_app())
+
+        @settings(thorough, max_examples=40)
+        @given(name=st.text(min_size=1, max_size=210))
+        @example(name="Zoë & the 日本 Band 🎸")
+        def open_it(name: str) -> None:
+            answer = api.initialize(event_id=None, name=name)
+            if answer.status_code == 422:
+                return
+            assert answer.json["name"] == name
+            assert other.status(answer.json["event_id"])["name"] == name
+
+        open_it()

@@ -1,0 +1,153 @@
+"""/openapi.json says all there is, and /docs shows it with what this service has of its own.
+
+That every answer is as documented is checked by the client of all tests: see conftest.py.
+"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from flask import Flask, Response
+from flask.testing import FlaskClient
+from openapi_spec_validator import validate
+
+from ticketing import __version__
+
+from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, openapi
+from .test_bookings import EVENT_MEMBERS, ORDER_MEMBERS
+
+POSTS = ["/initialize", "/book", "/cancel"]
+PROTECTED = {("post", "/initialize"), ("post", "/cancel"), ("get", "/events/{event_id}/orders")}
+
+
+def operations() -> list[tuple[str, str, Any]]:
+    """(method, path, operation) for all that is documented."""
+    return [
+        (method, path, operation)
+        for path, item in openapi()["paths"].items()
+        for method, operation in item.items()
+        if method in ("get", "post", "put", "patch", "delete")
+    ]
+
+
+def test_the_document_is_valid(client: FlaskClient) -> None:
+    """OpenAPI 3, by the validator of its makers."""
+    answer = client.get("/openapi.json")
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    assert answer.json["info"]["version"] == __version__
+    validate(answer.json)
+
+
+def test_every_route_is_documented(app: Flask) -> None:
+    """But for those that serve the documentation itself; and nothing is documented that is not there."""
+    served = {
+        (method.lower(), rule.rule.replace("<", "{").replace(">", "}"))
+        for rule in app.url_map.iter_rules()
+        if rule.rule not in UNDOCUMENTED
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert served == {(method, path) for method, path, _ in operations()}
+    assert UNDOCUMENTED <= {rule.rule for rule in app.url_map.iter_rules()}
+
+
+def test_every_operation_tells_what_can_go_wrong() -> None:
+    """Errors are problems, each with the schema of RFC 9457; every operation has a summary."""
+    for method, path, operation in operations():
+        told = f"{method} {path}"
+        assert operation["summary"].endswith("."), told
+        statuses = {int(status) for status in operation["responses"]}
+        assert statuses >= {401, 403, 429, 500, 503}, told
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400:
+                schema = {"$ref": "#/components/schemas/Problem"}
+                assert answer["content"] == {PROBLEM: {"schema": schema}}, told
+
+
+def test_a_post_takes_a_key_and_tells_of_its_body() -> None:
+    """JSON only, `Idempotency-Key` in the header, and the errors of both."""
+    posts = [(path, operation) for method, path, operation in operations() if method == "post"]
+    assert [path for path, _ in posts] == POSTS
+    for _, operation in posts:
+        assert list(operation["requestBody"]["content"]) == ["application/json"]
+        assert "Idempotency-Key" in [parameter["name"] for parameter in operation["parameters"]]
+        assert {"400", "413", "415", "422"} <= operation["responses"].keys()
+
+
+def test_the_protected_operations_say_so() -> None:
+    """HTTP Basic, on these and no others."""
+    assert openapi()["components"]["securitySchemes"]["basic"] == {"type": "http", "scheme": "basic"}
+    secured = {(method, path) for method, path, operation in operations() if operation.get("security")}
+    assert secured == PROTECTED
+
+
+@pytest.mark.parametrize(("schema", "members"), [("Order", ORDER_MEMBERS), ("Event", EVENT_MEMBERS)])
+def test_the_schemas_have_the_members_of_the_contract(schema: str, members: list[str]) -> None:
+    """No more and no less."""
+    assert openapi()["components"]["schemas"][schema]["properties"].keys() == set(members)
+
+
+def test_the_bodies_say_what_is_needed() -> None:
+    """Required fields, bounds and forms, as the service holds them."""
+    schemas = openapi()["components"]["schemas"]
+    assert schemas["Initialize"]["required"] == ["name", "total_tickets"]
+    assert schemas["Book"]["required"] == ["event_id", "user_id"]
+    assert schemas["Initialize"]["properties"]["total_tickets"]["minimum"] == 1
+    assert schemas["Book"]["properties"]["quantity"]["minimum"] == 1
+    for name in ("Initialize", "Book", "Cancel"):
+        assert schemas[name]["additionalProperties"] is False
+        pattern = schemas[name]["properties"]["event_id"]["pattern"]
+        # ECMA-262, as JSON Schema wants it: \Z would be a plain Z there.
+        assert r"\Z" not in pattern
+        assert re.search(pattern, EVENT_ID) and not re.search(pattern, "no id") and not re.search(pattern, "x" * 65)
+
+
+def test_a_client_that_is_not_as_documented_is_seen(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: an answer with another status or other members fails the test that asked for it."""
+    monkeypatch.setitem(api.app.view_functions, "service.healthz", lambda: ({"status": "ok", "more": 1}, 200))
+    with pytest.raises(Exception, match="Additional properties"):
+        api.get("/healthz")
+    monkeypatch.setitem(api.app.view_functions, "service.healthz", lambda: Response(status=204))
+    with pytest.raises(AssertionError, match="answered 204, which is not documented"):
+        api.get("/healthz")
+
+
+class Addresses(HTMLParser):
+    """All that a page loads or leads to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Collect src and href."""
+        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
+    """Every asset that it names is served here, under its right type; no other address stands in it."""
+    page = client.get("/docs")
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert "//" not in page.text
+    addresses = Addresses(page.text).found
+    types = {".css": "text/css", ".js": "text/javascript"}
+    assert len(addresses) >= 3
+    for address in addresses:
+        assert address.startswith("/docs/")
+        with client.get(address) as asset:
+            assert asset.status_code == 200
+            assert asset.mimetype == types[address[address.rindex(".") :]]
+            assert len(asset.data) > 1_000
+    assert '"/openapi.json"' in page.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/assets/", "/docs/assets/nothing.js", "/docs/assets/../__init__.py", "/docs/assets/%2e%2e/__init__.py"]
+)
+def test_nothing_but_assets_is_served(client: FlaskClient, path: str) -> None:
+    """No way leads out of their folder."""
+    answer = client.get(path)
+    assert (answer.status_code, answer.mimetype) == (404, PROBLEM)

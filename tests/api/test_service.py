@@ -1,0 +1,95 @@
+"""/healthz, /readyz, the request's id, and the methods that nobody asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mongomock
+import pytest
+from flask.testing import FlaskClient
+from pymongo.errors import ServerSelectionTimeoutError
+
+from .conftest import EVENT_ID, Api, refused
+
+with_mongod = pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+
+
+@with_mongod
+def test_ready_with_a_mongodb_that_may_be_written(client: FlaskClient) -> None:
+    """200: requests may be sent here."""
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_not_ready_without_mongodb(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 `storage_unavailable` with Retry-After, and not a word of what the driver said."""
+
+    def unreachable(*args: Any, **options: Any) -> None:
+        raise ServerSelectionTimeoutError("mongodb://ada:secret@db.example:27017: timed out")
+
+    monkeypatch.setattr(mongomock.database.Database, "command", unreachable)
+    answer = client.get("/readyz")
+    refused(answer, 503, "storage_unavailable")
+    assert "secret" not in answer.text and "db.example" not in answer.text
+
+
+def test_not_ready_without_a_primary(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 where MongoDB answers but may not be written."""
+    monkeypatch.setattr(mongomock.database.Database, "command", lambda *args: {"isWritablePrimary": False})
+    refused(client.get("/readyz"), 503, "storage_unavailable")
+
+
+def test_alive_without_mongodb(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 whatever MongoDB does: to start this process again would not mend it."""
+    monkeypatch.setattr(mongomock.database.Database, "command", None)
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("path", ["/healthz", f"/status/{EVENT_ID}", "/nowhere", "/book"])
+def test_the_request_id_comes_back(api: Api, path: str) -> None:
+    """The client's own with every answer, success or error; one is made where none was sent."""
+    for _ in range(2):
+        answer = api.get(path, headers={"X-Request-ID": "trace-7"})
+        assert answer.headers["X-Request-ID"] == "trace-7"
+    made = {api.get(path).headers["X-Request-ID"] for _ in range(3)}
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "caf\u00e9"])
+def test_a_request_id_that_cannot_stand_in_a_log_is_replaced(api: Api, given: str) -> None:
+    """Visible ASCII, 128 characters at most."""
+    assert api.get("/healthz", headers={"X-Request-ID": given}).headers["X-Request-ID"] != given
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/book", {"POST", "OPTIONS"}),
+        ("/initialize", {"POST", "OPTIONS"}),
+        ("/cancel", {"POST", "OPTIONS"}),
+        (f"/status/{EVENT_ID}", {"GET", "HEAD", "OPTIONS"}),
+        (f"/events/{EVENT_ID}/orders", {"GET", "HEAD", "OPTIONS"}),
+        ("/orders/x", {"GET", "HEAD", "OPTIONS"}),
+        ("/healthz", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_another_method(client: FlaskClient, path: str, allowed: set[str]) -> None:
+    """405 with all that the path does answer to; OPTIONS tells the same."""
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed:
+        answer = client.open(path, method=method)
+        refused(answer, 405, "method_not_allowed")
+        assert set(answer.allow) == allowed
+    options = client.options(path)
+    assert (options.status_code, set(options.allow)) == (200, allowed)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nowhere", "/book/", "/status", "/status/", "/events", f"/status/{EVENT_ID}/x", "/docs/x", "/%00"]
+)
+def test_another_path(client: FlaskClient, path: str) -> None:
+    """404, to every method."""
+    for method in ("GET", "HEAD", "POST", "DELETE"):
+        answer = client.open(path, method=method)
+        assert answer.status_code == 404
+    refused(client.get(path), 404, "not_found")

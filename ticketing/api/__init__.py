@@ -1,0 +1,15 @@
+"""The HTTP API: one file a resource, and one a concern that all of them share.
+
+    bookings.py     POST /initialize, /book, /cancel
+    events.py       GET  /status/<event_id>, /events/<event_id>/…
+    orders.py       GET  /orders/<order_id>
+    service.py      GET  /healthz, /readyz
+    schemas.py      what goes in and out
+    problems.py     errors -> application/problem+json
+    auth.py         who is calling, and what they may do
+    limits.py       how often they may call
+    idempotency.py  Idempotency-Key
+    pagination.py   limit, after, next
+    bodies.py       strict JSON
+    openapi.py      /openapi.json and /docs
+"""

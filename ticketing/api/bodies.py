@@ -1,0 +1,79 @@
+"""Strict JSON (RFC 8259): a body means one thing, or it is refused before anything is decided.
+
+Python's reader is more lenient than the standard: it takes NaN, keeps the last of two equal names and guesses
+UTF-16. Each of these would let two programs read one body in two ways.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from flask import Request
+from webargs.flaskparser import FlaskParser
+
+from .problems import ApiProblem
+
+BODY_BYTES_MAX = 64 * 1024
+
+
+class StrictParser(FlaskParser):
+    """webargs, with this reading of bodies; unknown fields are refused in queries as they are in bodies."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {"json": None, "query": None}
+
+    def load_json(self, req: Request, schema: Any) -> Any:
+        """The body of the request. Raises `ApiProblem` 400, 413 or 415."""
+        return read_json(req)
+
+    def handle_error(self, error: Any, req: Any, schema: Any, **kwargs: Any) -> NoReturn:
+        """Name the wrong fields of a body or a query (422)."""
+        (messages,) = error.messages.values()
+        raise ApiProblem(422, members={"errors": flattened(messages)}) from error
+
+
+def read_json(request: Request) -> Any:
+    """The value that the body holds. Raises `ApiProblem` 400, 413 or 415."""
+    if not request.is_json:
+        raise ApiProblem(415)
+    # Of a body without Content-Length, Werkzeug silently takes as much as the limit allows: let it take a byte more.
+    request.max_content_length = BODY_BYTES_MAX + 1
+    body = request.get_data(cache=False)
+    if len(body) > BODY_BYTES_MAX:
+        raise ApiProblem(413)
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_unique_names, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise ApiProblem(400, "invalid_json", f"The body is not valid JSON: {_reason(error)}.") from error
+
+
+def flattened(messages: Any, path: str = "") -> dict[str, list[str]]:
+    """marshmallow's tree of messages as one level: {"orders.0.quantity": ["…"]}."""
+    if not isinstance(messages, dict):
+        return {path or "body": [str(message) for message in messages]}
+    flat: dict[str, list[str]] = {}
+    for name, below in messages.items():
+        step = "" if name == "_schema" else str(name)
+        flat |= flattened(below, f"{path}.{step}".strip("."))
+    return flat
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands in an object twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}"
+    return str(error).split(";")[0]

@@ -1,0 +1,98 @@
+"""/openapi.json and /docs: made by flask-smorest from the views; Swagger UI's files come from a package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import flask_swagger_ui
+from flask import Flask, Response, send_from_directory
+from flask_smorest import Api, Blueprint
+
+from .. import __version__
+from .problems import MEDIA_TYPE
+from .schemas import ProblemSchema
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+# 401 and 403 too: wrong credentials are refused everywhere.
+COMMON_ERRORS = (401, 403, 429, 500, 503)
+IDEMPOTENCY_KEY = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "description": "A value of your own for this request: a repeat has no second effect and gets the first answer "
+    "again, with `Idempotent-Replayed: true`.",
+}
+ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
+
+SETTINGS = {
+    "API_TITLE": "Ticketing",
+    "API_VERSION": __version__,
+    "OPENAPI_VERSION": "3.0.3",
+    "OPENAPI_URL_PREFIX": "/",
+    "OPENAPI_JSON_PATH": "openapi.json",
+    "OPENAPI_SWAGGER_UI_PATH": "docs",
+    "OPENAPI_SWAGGER_UI_URL": "/docs/assets/",
+    "API_SPEC_OPTIONS": {
+        "info": {"description": "Book tickets for events. First come, first served."},
+        "components": {
+            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+        },
+    },
+}
+
+
+class ProblemApi(Api):
+    """flask-smorest without its own error answers: errors leave through problems.py."""
+
+    DEFAULT_ERROR_RESPONSE_NAME = None
+
+    def _register_error_handlers(self) -> None:
+        pass
+
+
+def init_openapi(app: Flask) -> Api:
+    """Serve /openapi.json and /docs. Returns what blueprints are registered with."""
+    app.config.update(SETTINGS)
+    app.add_url_rule("/docs/assets/<path:filename>", "docs_assets", _asset)
+    return ProblemApi(app)
+
+
+def documented(
+    blueprint: Blueprint, *statuses: int, protected: bool = False, takes_body: bool = False
+) -> Callable[[View], View]:
+    """Document what a view has beside its schemas: the `statuses` of its errors and those of every view.
+
+    `protected`: wants HTTP Basic. `takes_body`: a JSON body and an `Idempotency-Key`.
+    """
+    errors = {*statuses, *COMMON_ERRORS}
+    operation: dict[str, Any] = {}
+    if protected:
+        operation["security"] = [{"basic": []}]
+    if takes_body:
+        errors |= {400, 413, 415, 422}
+        operation["parameters"] = [IDEMPOTENCY_KEY]
+    operation["responses"] = {str(status): _problem(status) for status in sorted(errors)}
+    return cast(Callable[[View], View], blueprint.doc(**operation))
+
+
+def tells(header: str, description: str) -> dict[str, Any]:
+    """Document a header of an answer."""
+    return {header: {"description": description, "schema": {"type": "string"}}}
+
+
+def creates(what: str) -> dict[str, Any]:
+    """Document the headers of an answer that made something."""
+    return tells("Location", f"The path of {what}.")
+
+
+def _asset(filename: str) -> Response:
+    return send_from_directory(ASSETS, filename, max_age=86_400)
+
+
+def _problem(status: int) -> dict[str, Any]:
+    content = {MEDIA_TYPE: {"schema": ProblemSchema}}
+    return {"description": HTTPStatus(status).phrase, "content": content}

@@ -1,0 +1,140 @@
+"""Errors -> `application/problem+json` (RFC 9457). Every error that a client can meet leaves through here.
+
+An error's answer is decided by its class alone: `STATUSES` gives each domain error its status, Werkzeug's own
+exceptions bring theirs, and anything else is a 500 that says nothing about its cause.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, json
+from werkzeug.exceptions import HTTPException
+
+from .. import errors
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+REPLAYED_HEADER = "Idempotent-Replayed"
+TYPE_PREFIX = "urn:ticketing:problem:"
+
+STATUSES: Mapping[type[errors.TicketingError], HTTPStatus] = {
+    errors.EventNotFound: HTTPStatus.NOT_FOUND,
+    errors.EventExists: HTTPStatus.CONFLICT,
+    errors.OrderNotFound: HTTPStatus.NOT_FOUND,
+    errors.AlreadyBooked: HTTPStatus.CONFLICT,
+    errors.ExceedsMaxTicketsPerOrder: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ExceedsTotalTickets: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.LedgerDamaged: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+# The field that a refusal is about, for those that a better value would mend.
+FIELDS: Mapping[type[errors.TicketingError], str] = {
+    errors.ExceedsMaxTicketsPerOrder: "quantity",
+    errors.ExceedsTotalTickets: "quantity",
+}
+
+# What Werkzeug and Flask raise by themselves, by status: the code and a sentence without their HTML.
+HTTP_CODES: Mapping[int, tuple[str, str]] = {
+    400: ("bad_request", "The request cannot be understood."),
+    401: ("unauthorized", "This needs a user name and a password (HTTP Basic)."),
+    403: ("forbidden", "This user may not do that."),
+    404: ("not_found", "There is nothing at this path."),
+    405: ("method_not_allowed", "This path does not answer to this method."),
+    406: ("not_acceptable", "The answer is JSON and nothing else."),
+    413: ("body_too_large", "The body is larger than 64 KiB."),
+    415: ("unsupported_media_type", "The body must be JSON: send Content-Type: application/json."),
+    422: ("validation_failed", "Some fields are wrong: see errors."),
+    429: ("rate_limited", "Too many requests. Come back after the time in Retry-After."),
+    500: ("internal_error", "Something went wrong on our side. The X-Request-ID finds it in the log."),
+}
+
+# Of Werkzeug's own headers, those that say something to a client; its Content-Type is for HTML.
+KEPT_HEADERS = frozenset({"Allow", "Retry-After", "Location", "Content-Range"})
+
+
+class ApiProblem(Exception):
+    """An error of the HTTP layer: `status`, its stable `code`, a `detail` for people, extra headers.
+
+    `members` are further members of the problem, like `errors`. What is not given has its usual value.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str | None = None,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
+        usual_code, usual_detail = HTTP_CODES.get(status) or _phrases(status)
+        self.status = status
+        self.code = code or usual_code
+        self.detail = detail or usual_detail
+        self.headers = headers or {}
+        self.members = members or {}
+        super().__init__(self.detail)
+
+    def response(self) -> Response:
+        """The answer that carries this problem."""
+        body = {
+            "type": TYPE_PREFIX + self.code,
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            **self.members,
+        }
+        return Response(
+            json.dumps(body), status=self.status, headers=dict(self.headers), content_type=MEDIA_TYPE
+        )
+
+
+def register_error_handlers(app: Flask) -> None:
+    """Make every error of the app leave as a problem."""
+    app.register_error_handler(ApiProblem, lambda problem: problem.response())
+    app.register_error_handler(errors.TicketingError, _domain_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected_error)
+
+
+def _domain_error(error: errors.TicketingError) -> Response:
+    return problem_of(error).response()
+
+
+def problem_of(error: errors.TicketingError) -> ApiProblem:
+    """The one answer that this domain error has."""
+    status = STATUSES[type(error)]
+    members = dict(error.details)
+    field = FIELDS.get(type(error))
+    if field is not None:
+        members["errors"] = {field: [error.message]}
+    headers = {}
+    if isinstance(error, errors.Unavailable):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, errors.Refusal) and error.replayed:
+        headers[REPLAYED_HEADER] = "true"
+    return ApiProblem(status, error.code, error.message, headers=headers, members=members)
+
+
+def _http_error(error: HTTPException) -> Response:
+    headers = {name: value for name, value in error.get_headers() if name in KEPT_HEADERS}
+    return ApiProblem(error.code or 500, headers=headers).response()
+
+
+def _unexpected_error(error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return ApiProblem(500).response()
+
+
+def _phrases(status: int) -> tuple[str, str]:
+    phrase = HTTPStatus(status).phrase
+    return phrase.lower().replace(" ", "_").replace("-", "_"), f"{phrase}."

@@ -1,0 +1,247 @@
+"""What goes in and out, as marshmallow schemas. /openapi.json is made from them.
+
+In: unknown or mistyped fields are refused; a number is never taken for a string or the other way round.
+Out: timestamps are RFC 3339 in UTC with a Z, ids are strings.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, validate, validates_schema
+
+from ..domain.model import MAX_TICKETS_PER_ORDER, EventStatus, Order, OrderStatus
+from ..ids import EVENT_ID_PATTERN, is_event_id
+
+TOTAL_TICKETS_MAX = 10_000_000
+NAME_LENGTH_MAX = 200
+USER_ID_LENGTH_MAX = 128
+ORDER_ID_LENGTH_MAX = 128
+
+
+class Text(fields.String):
+    """A string that can be shown and stored: no control characters, no lone surrogates, no blank ends."""
+
+    def __init__(self, *, length_max: int, **kwargs: Any) -> None:
+        super().__init__(validate=[validate.Length(1, length_max), _is_text], **kwargs)
+
+
+class Whole(fields.Integer):
+    """A JSON integer: not a string, not a float, not a boolean."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strict=True, **kwargs)
+
+    def _validated(self, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value)
+
+
+class Timestamp(fields.DateTime):
+    """RFC 3339 in UTC with milliseconds, ending in Z."""
+
+    def _serialize(self, value: datetime | None, attr: Any, obj: Any, **kwargs: Any) -> str | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+class StrictSchema(Schema):
+    """Input: what is not a field is refused."""
+
+    class Meta:
+        unknown = RAISE
+
+
+def _is_text(value: str) -> None:
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValidationError("Control characters and surrogates are not allowed.")
+    if value != value.strip():
+        raise ValidationError("Must not begin or end with white space.")
+
+
+def _is_event_id(value: str) -> None:
+    if not is_event_id(value):
+        raise ValidationError("Must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or a digit.")
+
+
+def _event_id(*, metadata: dict[str, Any], **kwargs: Any) -> fields.String:
+    # Not validate.Regexp: its pattern would stand in /openapi.json, and Python's \Z is a plain Z in ECMA-262.
+    pattern = f"^{EVENT_ID_PATTERN.pattern}$"
+    return fields.String(validate=_is_event_id, metadata=metadata | {"pattern": pattern}, **kwargs)
+
+
+def _user_id(**kwargs: Any) -> Text:
+    return Text(length_max=USER_ID_LENGTH_MAX, **kwargs)
+
+
+# In.
+
+
+class InitializeSchema(StrictSchema):
+    """POST /initialize."""
+
+    name = Text(length_max=NAME_LENGTH_MAX, required=True, metadata={"example": "Concert"})
+    total_tickets = Whole(
+        required=True, validate=validate.Range(1, TOTAL_TICKETS_MAX), metadata={"example": 100}
+    )
+    event_id = _event_id(
+        metadata={"description": "Made for you when you send none.", "example": "concert-2027"}
+    )
+
+
+class BookSchema(StrictSchema):
+    """POST /book."""
+
+    event_id = _event_id(required=True, metadata={"example": "concert-2027"})
+    user_id = _user_id(required=True, metadata={"example": "ada"})
+    quantity = Whole(
+        load_default=1,
+        validate=validate.Range(min=1),
+        metadata={"description": f"1 to the event's max_tickets_per_order ({MAX_TICKETS_PER_ORDER})."},
+    )
+
+
+class CancelSchema(StrictSchema):
+    """POST /cancel: an order by its id, or a user's active order for an event."""
+
+    order_id = Text(length_max=ORDER_ID_LENGTH_MAX)
+    event_id = _event_id(metadata={"example": "concert-2027"})
+    user_id = _user_id(metadata={"example": "ada"})
+
+    @validates_schema
+    def _names_one_order(self, data: dict[str, Any], **kwargs: Any) -> None:
+        if set(data) not in ({"order_id"}, {"event_id", "user_id"}):
+            raise ValidationError("Send either order_id, or event_id and user_id.")
+
+
+class PageQuerySchema(StrictSchema):
+    """The query of every list."""
+
+    limit = fields.Integer(load_default=50, validate=validate.Range(1, 500))
+    after = fields.String(metadata={"description": "The `next` of the page before."})
+
+
+class OrdersQuerySchema(PageQuerySchema):
+    """The query of an event's orders."""
+
+    status = fields.String(validate=validate.OneOf([status.value for status in OrderStatus]))
+    user_id = fields.String()
+
+
+# Out.
+
+
+class StatusSchema(Schema):
+    """GET /status/<event_id>: booked + available + held = total."""
+
+    event_id = fields.String()
+    name = fields.String(attribute="event.name")
+    status = fields.String(metadata={"enum": [status.value for status in EventStatus]})
+    total_tickets = fields.Integer()
+    available_tickets = fields.Integer(metadata={"description": "What a new booking could get now."})
+    booked_tickets = fields.Integer()
+    held_tickets = fields.Integer(
+        metadata={
+            "description": "Free tickets that belong to the waiting list, whose first order needs more of them "
+            "than are free."
+        }
+    )
+    waiting_list_count = fields.Integer(metadata={"description": "Orders that wait."})
+    version = fields.Integer(metadata={"description": "The number of the event's last transition."})
+
+
+class EventSchema(StatusSchema):
+    """An event: its status and its details."""
+
+    max_tickets_per_order = fields.Integer(attribute="event.max_tickets_per_order")
+    created_at = Timestamp(attribute="event.created_at")
+    updated_at = Timestamp()
+
+
+class AvailabilitySchema(Schema):
+    """GET /events/<event_id>/availability."""
+
+    event_id = fields.String()
+    available_tickets = fields.Integer()
+    total_tickets = fields.Integer()
+    version = fields.Integer()
+
+
+class OrderSchema(Schema):
+    """An order."""
+
+    order_id = fields.String()
+    event_id = fields.String()
+    user_id = fields.String()
+    quantity = fields.Integer()
+    status = fields.String(metadata={"enum": [status.value for status in OrderStatus]})
+    waiting_position = fields.Integer(
+        allow_none=True, metadata={"description": "1 for the first in line; null for who does not wait."}
+    )
+    created_at = Timestamp()
+    updated_at = Timestamp()
+    version = fields.Integer()
+
+
+class CancelledSchema(Schema):
+    """What a cancellation did: the order, and those that moved up because of it."""
+
+    order = fields.Nested(OrderSchema)
+    promoted = fields.List(fields.Nested(OrderSchema))
+
+
+class WaitingSchema(Schema):
+    """A place in the waiting list. Only staff see whose it is."""
+
+    position = fields.Integer()
+    quantity = fields.Integer()
+    joined_at = Timestamp()
+    order_id = fields.String(metadata={"description": "Staff only."})
+    user_id = fields.String(metadata={"description": "Staff only."})
+
+
+class WaitingPageSchema(Schema):
+    """A page of the waiting list, first come first."""
+
+    items = fields.List(fields.Nested(WaitingSchema))
+    next = fields.String(allow_none=True)
+
+
+class OrderPageSchema(Schema):
+    """A page of orders in the order of their arrival."""
+
+    items = fields.List(fields.Nested(OrderSchema))
+    next = fields.String(allow_none=True)
+
+
+class HealthSchema(Schema):
+    """GET /healthz, /readyz."""
+
+    status = fields.String(metadata={"enum": ["ok"]})
+
+
+class ProblemSchema(Schema):
+    """RFC 9457. Some codes bring members of their own, such as `order_id` or `maximum`."""
+
+    class Meta:
+        unknown = INCLUDE  # to /openapi.json: further members are allowed
+
+    type = fields.String()
+    title = fields.String()
+    status = fields.Integer()
+    detail = fields.String()
+    code = fields.String(metadata={"description": "Stable, snake_case: what to decide on."})
+    errors = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.String()),
+        metadata={"description": "With 422: the messages by field."},
+    )
+
+
+def order_view(order: Order, waiting_position: int | None = None) -> dict[str, Any]:
+    """An order as `OrderSchema` shows it: its place in line is not a part of it, others move it."""
+    return order._asdict() | {"waiting_position": waiting_position}

@@ -1,0 +1,39 @@
+"""GET /healthz and /readyz: is the process alive, can it do its work."""
+
+from __future__ import annotations
+
+import pymongo
+from flask_smorest import Blueprint
+from pymongo.errors import PyMongoError
+
+from ..errors import StorageUnavailable
+from ..services import services
+from .openapi import documented
+from .schemas import HealthSchema
+
+READY_TIMEOUT_S = 2.0
+
+blueprint = Blueprint("service", __name__, description="For load balancers and supervisors.")
+
+
+@blueprint.get("/healthz")
+@blueprint.response(200, HealthSchema)
+@documented(blueprint)
+def healthz() -> dict[str, str]:
+    """The process answers. Says nothing about MongoDB: restarting this process would not mend that."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/readyz")
+@blueprint.response(200, HealthSchema)
+@documented(blueprint)
+def readyz() -> dict[str, str]:
+    """MongoDB answers, and may be written."""
+    try:
+        with pymongo.timeout(READY_TIMEOUT_S):
+            hello = services().database.client.admin.command("hello")
+    except PyMongoError as error:
+        raise StorageUnavailable from error
+    if not hello.get("isWritablePrimary"):
+        raise StorageUnavailable
+    return {"status": "ok"}

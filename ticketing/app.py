@@ -1,0 +1,72 @@
+"""`create_app`: the composition root, the only place that knows every part."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+from pymongo import MongoClient
+
+from . import embedded
+from .api import auth, bookings, events, limits, openapi, orders, problems, service
+from .api.bodies import BODY_BYTES_MAX
+from .cli import register_cli
+from .clock import Clock, SystemClock
+from .config import Config
+from .logs import configure_logging, init_request_logging
+from .manager import TicketManager
+from .services import EXTENSION, Services
+from .storage.client import connect
+from .storage.ledger import Ledger, ledger_collection
+
+TIGHTLY_LIMITED = {"bookings.initialize", "bookings.book", "bookings.cancel"}
+UNLIMITED = {"service.healthz", "service.readyz"}
+
+
+def create_app(
+    config: Config | None = None,
+    *,
+    client: MongoClient[dict[str, Any]] | None = None,
+    clock: Clock | None = None,
+) -> Flask:
+    """The WSGI app. Without a config it reads the environment, and sets up the logging of the process.
+
+    Raises `ConfigError`. Opens no connection: an app may be made before its server forks.
+    """
+    if config is None:
+        config = Config.from_env()
+        configure_logging(config)
+    clock = clock or SystemClock()
+    client = client or connect(config.mongodb_uri or embedded.connect_or_start(config))
+
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
+    cast(DefaultJSONProvider, app.json).sort_keys = False
+    app.extensions[EXTENSION] = build_services(config, client, clock)
+
+    # The order of these is the order in which a request passes them.
+    counter = limits.make_counter(config, clock)
+    init_request_logging(app, clock)
+    auth.init_auth(app, config, counter, clock)
+    problems.register_error_handlers(app)
+
+    api = openapi.init_openapi(app)
+    for resource in (bookings, events, orders, service):
+        api.register_blueprint(resource.blueprint)
+    limits.init_limits(app, config, counter, clock, tight=TIGHTLY_LIMITED, unlimited=UNLIMITED)
+    register_cli(app)
+    return app
+
+
+def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: Clock) -> Services:
+    """The parts below the HTTP layer."""
+    database = client[config.mongodb_database]
+    manager = TicketManager(
+        Ledger(ledger_collection(database), clock),
+        clock,
+        deadline_s=config.request_deadline_s,
+        state_orders_max=config.state_orders_max,
+        queue_length_max=config.queue_length_max,
+    )
+    return Services(config, database, manager)
