@@ -1,0 +1,227 @@
+"""A collection of a simulated replica set, with the part of pymongo's interface that the ledger uses.
+
+A write reaches the primary, is there at once (a second insert under its `_id` is a duplicate), and a little
+later a majority has it: only then majority reads show it and its writer is told. A failover takes back what no
+majority had. On the way everything can go wrong that goes wrong between a worker and a real replica set.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from pymongo import _csot
+from pymongo.errors import AutoReconnect, DuplicateKeyError, NetworkTimeout, NotPrimaryError
+
+from .scheduler import Scheduler, SimulatedSignal
+
+Document = dict[str, Any]
+
+
+class ReplicaSet:
+    """The data of the simulated MongoDB: what the primary has, and which of it a majority has too."""
+
+    def __init__(self, scheduler: Scheduler, rng: random.Random, trouble: float) -> None:
+        self.faults: Counter[str] = Counter()
+        self.term = 1
+        self.has_primary = True
+        self._scheduler = scheduler
+        self._rng = rng
+        self._trouble = trouble  # 0: nothing goes wrong; 1: a lot
+        self._documents: dict[str, Document] = {}
+        self._majority: set[str] = set()
+        self._stalled_until_s = 0.0
+
+    def majority_documents(self) -> list[Document]:
+        """What majority reads show now, by `_id`."""
+        return [self._documents[key] for key in sorted(self._majority)]
+
+    def all_documents(self) -> list[Document]:
+        """What reads with read concern local show: also what a failover may take back."""
+        return [self._documents[key] for key in sorted(self._documents)]
+
+    # Trouble.
+
+    def happens(self, fault: str, probability: float) -> bool:
+        """Whether this fault happens now; counted."""
+        if self._rng.random() >= probability * self._trouble:
+            return False
+        self.faults[fault] += 1
+        return True
+
+    def delay_s(self) -> float:
+        """A way through the network."""
+        return self._rng.uniform(0.0002, 0.003)
+
+    def fail_over(self, duration_s: float) -> None:
+        """Lose the primary. What only it had is taken back; another takes over after `duration_s`."""
+        self.faults["failover"] += 1
+        taken_back = self._documents.keys() - self._majority
+        self.faults["taken back"] += len(taken_back)
+        for key in taken_back:
+            del self._documents[key]
+        self.term += 1
+        self.has_primary = False
+        self._scheduler.call_later(duration_s, self._elect)
+
+    def _elect(self) -> None:
+        self.has_primary = True
+
+    def stall(self, duration_s: float) -> None:
+        """Answer nobody for so long."""
+        self.faults["stall"] += 1
+        self._stalled_until_s = self._scheduler.time_s + duration_s
+
+    def stalled_s(self) -> float:
+        """Seconds until requests are looked at again."""
+        return max(0.0, self._stalled_until_s - self._scheduler.time_s)
+
+    # What the primary does with a request that reached it.
+
+    def insert(self, document: Document) -> None:
+        """Put the document on the primary; a majority has it later. Raises as the driver would."""
+        if not self.has_primary:
+            raise NotPrimaryError("no primary")
+        if document["_id"] in self._documents:
+            raise DuplicateKeyError("E11000 duplicate key")
+        self._documents[document["_id"]] = document
+
+    def replicate(self, document: Document, term: int) -> bool:
+        """A majority gets the document, unless a failover came first."""
+        if self.term != term or document["_id"] not in self._documents:
+            return False
+        self._majority.add(document["_id"])
+        return True
+
+
+class SimulatedCollection:
+    """What one worker holds in place of a pymongo `Collection`."""
+
+    read_documents = staticmethod(ReplicaSet.majority_documents)
+
+    def __init__(self, replica_set: ReplicaSet, scheduler: Scheduler) -> None:
+        self._set = replica_set
+        self._scheduler = scheduler
+
+    def insert_one(self, document: Document) -> None:
+        """w: majority. Raises DuplicateKeyError, or an error after which nobody knows."""
+        sent = copy.deepcopy(document)
+        if self._set.happens("request lost", 0.05):
+            self._never_answered()
+        way_s = self._set.delay_s() + self._set.stalled_s()
+        if self._set.happens("zombie write", 0.05):
+            way_s += self._set._rng.uniform(0.5, 12.0)
+        answer = _Answer(self._scheduler)
+        self._scheduler.call_later(way_s, lambda: self._arrive(sent, answer))
+        answer.wait(self._timeout_s())
+        if self._set.happens("answer lost", 0.08):
+            raise AutoReconnect("connection closed")
+        answer.get()
+        self._scheduler.sleep(self._set.delay_s())
+
+    def _arrive(self, document: Document, answer: _Answer) -> None:
+        term = self._set.term
+        try:
+            self._set.insert(document)
+        except (DuplicateKeyError, NotPrimaryError) as error:
+            answer.put(error)
+            return
+        if self._set.happens("slow majority", 0.2):
+            self._scheduler.sleep(self._set._rng.uniform(0.01, 3.0))
+            if self._set.happens("primary lost with it", 0.3):
+                self._set.fail_over(self._set._rng.choice([0.01, 0.5, 3.0]))
+        self._scheduler.sleep(self._set.delay_s())
+        if self._set.replicate(document, term):
+            answer.put(None)
+        else:
+            answer.put(NotPrimaryError("stepped down before a majority had it"))
+
+    def find(self, query: Document, fields: Document | None = None) -> _Cursor:
+        """The documents that match when the request arrives, as a majority has them."""
+        return _Cursor(self, query)
+
+    def find_one(self, query: Document, fields: Document | None = None) -> Document | None:
+        """The first document that matches."""
+        return next(iter(self.find(query)), None)
+
+    def read(self, query: Document) -> list[Document]:
+        """One read: there and back."""
+        if self._set.happens("read lost", 0.04):
+            self._never_answered()
+        self._scheduler.sleep(self._set.delay_s())
+        stalled_s = self._set.stalled_s()
+        if stalled_s:
+            timeout_s = self._timeout_s()
+            self._scheduler.sleep(min(stalled_s, timeout_s))
+            if stalled_s > timeout_s:
+                raise NetworkTimeout("timed out")
+        if not self._set.has_primary:
+            raise NotPrimaryError("no primary")
+        found = [document for document in self.read_documents(self._set) if _matches(document, query)]
+        if self._set.happens("read answer lost", 0.04):
+            raise AutoReconnect("connection closed")
+        self._scheduler.sleep(self._set.delay_s())
+        return copy.deepcopy(found)
+
+    def _never_answered(self) -> None:
+        self._scheduler.sleep(self._timeout_s())
+        raise NetworkTimeout("timed out")
+
+    def _timeout_s(self) -> float:
+        timeout_s = _csot.get_timeout()
+        assert timeout_s is not None, "every call to MongoDB must have a time limit"
+        return float(timeout_s)
+
+
+class _Answer:
+    """What the server says in the end, if anybody still listens."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._signal = SimulatedSignal(scheduler)
+        self._error: Exception | None = None
+
+    def put(self, error: Exception | None) -> None:
+        self._error = error
+        self._signal.set()
+
+    def wait(self, seconds: float) -> None:
+        if not self._signal.wait(seconds):
+            raise NetworkTimeout("timed out")
+
+    def get(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class _Cursor:
+    """`find(…).sort(…).limit(…)`; sorted by `_id` already."""
+
+    def __init__(self, collection: SimulatedCollection, query: Document) -> None:
+        self._collection = collection
+        self._query = query
+        self._limit: int | None = None
+
+    def sort(self, key: str, direction: int) -> _Cursor:
+        assert (key, direction) == ("_id", 1)
+        return self
+
+    def limit(self, count: int) -> _Cursor:
+        self._limit = count
+        return self
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self._collection.read(self._query)[: self._limit])
+
+
+def _matches(document: Document, query: Document) -> bool:
+    """The three queries of the ledger: a range of ids, one id, Idempotency-Keys."""
+    if "transitions.request.key" in query:
+        wanted = query["transitions.request.key"]["$in"]
+        return any(part.get("request", {}).get("key") in wanted for part in document["transitions"])
+    asked = query["_id"]
+    if isinstance(asked, str):
+        return bool(document["_id"] == asked)
+    return bool(asked["$gt"] < document["_id"] < asked["$lt"])

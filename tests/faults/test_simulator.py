@@ -1,0 +1,85 @@
+"""The promises hold under every fault that the simulator can make, and it notices when they do not."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from . import checker
+from .simulator import __main__ as simulator
+from .simulator import world
+from .simulator.controls import CONTROLS
+
+SEEDS = 500
+FIRST_SEED = 1
+CONTROL_SEEDS_MAX = 1_000
+FAULTS = {
+    "answer lost",
+    "crash",
+    "failover",
+    "primary lost with it",
+    "read answer lost",
+    "read lost",
+    "request lost",
+    "slow majority",
+    "stall",
+    "taken back",
+    "zombie write",
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The code under test complains of each fault, thousands of times."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_no_promise_is_broken_under_500_seeds(capfd: pytest.CaptureFixture[str]) -> None:
+    """500 stories, and the last line says so."""
+    status = simulator.play(SEEDS, FIRST_SEED)
+    printed = capfd.readouterr().out
+    assert status == 0, printed
+    assert f"{SEEDS} seeds" in printed.splitlines()[-1]
+    assert "0 violations" in printed.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_missing_protection_is_noticed(name: str) -> None:
+    """With one protection taken out, some of the first seeds violates a promise."""
+    noticed = (
+        seed
+        for seed in range(FIRST_SEED, FIRST_SEED + CONTROL_SEEDS_MAX)
+        if checker.violations(world.run(seed, CONTROLS[name]))
+    )
+    assert next(noticed, None) is not None, f"{name}: nothing noticed in {CONTROL_SEEDS_MAX} seeds"
+
+
+def test_a_seed_is_one_story() -> None:
+    """The same seed tells the same story, step by step."""
+    assert world.run(7).story == world.run(7).story
+    assert world.run(7).story != world.run(8).story
+
+
+def test_every_kind_of_fault_happens() -> None:
+    """Each fault that the simulator knows comes up within a few seeds: none is dead code."""
+    seen: set[str] = set()
+    for seed in itertools.count(FIRST_SEED):
+        seen |= {fault for fault, count in world.run(seed).faults.items() if count}
+        if seen >= FAULTS or seed == FIRST_SEED + 100:
+            break
+    assert seen == FAULTS
+
+
+def test_a_story_can_be_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """SEED=… prints every step of one story and its verdict."""
+    monkeypatch.setenv("SEED", "3")
+    assert simulator.main() == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1].startswith("seed 3: ")
+    assert printed[-1].endswith("0 violations")
+    assert any("initialize event-1" in line for line in printed)
