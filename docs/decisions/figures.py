@@ -1,0 +1,466 @@
+"""The figures in the decision records: `python docs/decisions/figures.py NAME` measures them on your machine.
+
+Uses the MongoDB that MONGODB_URI names, else a mongod of its own in a temporary folder. `--scale 0.01` does a
+hundredth of the work: enough to see that the script still runs, not enough to learn anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import multiprocessing
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import timeit
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from immutables import Map  # noqa: E402
+from pymongo import MongoClient  # noqa: E402
+from pymongo.collection import Collection  # noqa: E402
+from pymongo.write_concern import WriteConcern  # noqa: E402
+from werkzeug.security import check_password_hash, generate_password_hash  # noqa: E402
+
+from ticketing import manager as manager_module  # noqa: E402
+from ticketing.clock import SystemClock  # noqa: E402
+from ticketing.domain.commands import Book, Initialize  # noqa: E402
+from ticketing.domain.decide import decide  # noqa: E402
+from ticketing.domain.fold import fold  # noqa: E402
+from ticketing.domain.model import EventState, Order, OrderStatus, Transition, TransitionType  # noqa: E402
+from ticketing.embedded import EmbeddedMongod, find_mongod  # noqa: E402
+from ticketing.ids import new_order_id  # noqa: E402
+from ticketing.storage.client import connect  # noqa: E402
+from ticketing.storage.documents import commit_document  # noqa: E402
+from ticketing.storage.ledger import Ledger, ledger_collection  # noqa: E402
+
+AT = datetime(2027, 1, 1, tzinfo=UTC)
+MAJORITY = WriteConcern("majority", j=True)
+DATABASE = "ticketing_figures"
+
+
+class Bench:
+    """Where to measure, and how much."""
+
+    def __init__(self, uri: str, scale: float) -> None:
+        self.uri = uri
+        self.scale = scale
+
+    def times(self, count: int) -> int:
+        """`count` repetitions, scaled; one at least."""
+        return max(1, round(count * self.scale))
+
+    @contextmanager
+    def database(self, **options: Any) -> Iterator[Any]:
+        """An empty database, by a client like the service's own, with other `options` where given."""
+        client: MongoClient[dict[str, Any]] = (
+            MongoClient(self.uri, tz_aware=True, **options) if options else connect(self.uri)
+        )
+        with client:
+            client.drop_database(DATABASE)
+            yield client[DATABASE]
+            client.drop_database(DATABASE)
+
+
+def commit(bench: Bench) -> None:
+    """One durable commit of a ledger, beside the ways of writing a booking that it replaces."""
+    for bookings in (1, 10, 100):
+        with bench.database() as database:
+            ledger = ledger_collection(database)
+            report(
+                f"ledger, one insert of {bookings} bookings",
+                each_of(bench.times(500), insert_into(ledger, bookings)),
+            )
+    with bench.database() as database:
+        orders, events = majority(database, "orders"), majority(database, "events")
+        events.insert_one({"_id": "e", "left": 10**9})
+
+        def count_then_insert(number: int) -> None:
+            events.update_one({"_id": "e", "left": {"$gt": 0}}, {"$inc": {"left": -1}})
+            orders.insert_one(
+                {"_id": number, "event_id": "e", "user_id": f"u{number}", "status": "confirmed"}
+            )
+
+        report("a counter and an order, two writes, not atomic", each_of(bench.times(500), count_then_insert))
+    for threads in (1, 16):
+        with bench.database() as database:
+            in_transactions(bench, database, threads)
+
+
+def in_transactions(bench: Bench, database: Any, threads: int) -> None:
+    """The counter and the order in one transaction, by the driver's own way of trying again."""
+    orders, events = majority(database, "orders"), majority(database, "events")
+    events.insert_one({"_id": "e", "left": 10**9})
+    tries: list[int] = []
+
+    def book(number: int) -> None:
+        def both(session: Any) -> None:
+            tries.append(number)
+            events.update_one({"_id": "e", "left": {"$gt": 0}}, {"$inc": {"left": -1}}, session=session)
+            orders.insert_one({"_id": number, "event_id": "e"}, session=session)
+
+        with database.client.start_session() as session:
+            session.with_transaction(both, write_concern=MAJORITY)
+
+    seconds, latencies = in_threads(threads, bench.times(2000), book)
+    report(f"the same two in a transaction, {threads} threads, one event", latencies, seconds)
+    detail(f"{len(tries) - len(latencies)} write conflicts, each tried again")
+
+
+def order_index(bench: Bench) -> None:
+    """What an index on the orders' ids would cost each commit."""
+    for indexed in (False, True):
+        for bookings in (1, 100):
+            with bench.database() as database:
+                ledger = ledger_collection(database)
+                ledger.insert_one({"_id": "warm"})
+                if indexed:
+                    ledger.create_index("transitions.orders.order_id")
+                insert = insert_into(ledger, bookings)
+                name = (
+                    f"insert of {bookings} bookings, {'with' if indexed else 'without'} an index on order ids"
+                )
+                report(name, each_of(bench.times(500), insert))
+                size = database.command("collStats", ledger.name)["totalIndexSize"]
+                detail(f"{size / 1000:.0f} kB of indexes")
+
+
+def retry(bench: Bench) -> None:
+    """What the driver's retryable writes cost an insert."""
+    for _ in range(2):
+        for on in (True, False):
+            with bench.database(retryWrites=on) as database:
+                ledger = ledger_collection(database)
+                report(
+                    f"insert of 1 booking, retryWrites={on}",
+                    each_of(bench.times(1000), insert_into(ledger, 1)),
+                )
+
+
+def group(bench: Bench) -> None:
+    """Bookings of one event through the manager, and through a plain lock that is held during the write."""
+    for threads in (1, 16, 64):
+        with bench.database() as database:
+            ledger = CountingLedger(database)
+            manager = manager_module.TicketManager(ledger, SystemClock())
+            run_bookings(bench, f"manager, {threads} threads", threads, manager.execute, ledger)
+    with bench.database() as database:
+        ledger = CountingLedger(database)
+        manager = ToTheOldest(ledger, SystemClock())
+        run_bookings(bench, "manager that hands over to the oldest, 64 threads", 64, manager.execute, ledger)
+    with bench.database() as database:
+        ledger = CountingLedger(database)
+        run_bookings(bench, "a lock held during the write, 16 threads", 16, under_a_lock(ledger), ledger)
+
+
+def race(bench: Bench) -> None:
+    """Two processes on one event: how many commits lose the compare-and-set."""
+    with bench.database() as database:
+        manager_module.TicketManager(CountingLedger(database), SystemClock()).execute(
+            Initialize(event_id="e", name="E", total_tickets=10**9)
+        )
+        context = multiprocessing.get_context("spawn")
+        results: Any = context.Queue()
+        processes = [
+            context.Process(target=_race, args=(bench.uri, bench.scale, f"p{number}", results))
+            for number in range(2)
+        ]
+        for process in processes:
+            process.start()
+        counted = [results.get() for _ in processes]
+        for process in processes:
+            process.join()
+    won, lost, rate = (sum(column) for column in zip(*counted, strict=True))
+    line("two processes, 16 threads each", f"{rate:,.0f} a second")
+    detail(f"{won} commits, and {lost} lost the race ({lost / (won + lost):.0%})")
+
+
+def _race(uri: str, scale: float, name: str, results: Any) -> None:
+    with connect(uri) as client:
+        ledger = CountingLedger(client[DATABASE])
+        manager = manager_module.TicketManager(ledger, SystemClock())
+        count = max(1, round(5_000 * scale))
+        seconds, _ = in_threads(16, count, lambda number: manager.execute(booking(f"{name}-{number}")))
+    results.put((ledger.commits, ledger.lost, count / seconds))
+
+
+def state(bench: Bench) -> None:
+    """What the values of a state cost to make and to change, and a long fold."""
+    frozen = dataclasses.make_dataclass("Frozen", Order._fields, frozen=True, slots=True)
+    order = Order("o", "e", "u", 1, OrderStatus.WAITING, 1, AT, AT, 1)
+    lazy = frozen(*order)
+    per_call("make a named tuple of 9 fields", bench, lambda: Order(*order))
+    per_call("make a frozen dataclass of 9 fields", bench, lambda: frozen(*order))
+    per_call("change a named tuple (_replace)", bench, lambda: order._replace(status=OrderStatus.CONFIRMED))
+    per_call(
+        "change a frozen dataclass (replace)",
+        bench,
+        lambda: dataclasses.replace(lazy, status=OrderStatus.CONFIRMED),
+    )
+    plain = {number: order for number in range(bench.times(100_000))}
+    shared = Map(plain)
+    per_call("set one of 100,000 in an immutables.Map", bench, lambda: shared.set(500, order))
+    per_call("the same by copying a dict", bench, lambda: {**plain, 500: order}, calls=100)
+    waiting = waiting_state(bench.times(100_000))
+    last = waiting.orders[len(waiting.orders)]
+    first = waiting.orders[2]
+    per_call("the position of the last of 100,000 who wait", bench, lambda: waiting.waiting_position(last))
+    per_call(
+        "one who waits leaves (decide and fold)",
+        bench,
+        lambda: decide(waiting, cancelling(first), AT),
+        calls=5_000,
+    )
+    per_call(
+        "one more joins the line (decide and fold)",
+        bench,
+        lambda: decide(waiting, booking("new"), AT),
+        calls=5_000,
+    )
+    transitions = ledger_of(bench.times(200_000))
+    began = time.perf_counter()
+    fold(EventState("e"), transitions)
+    line(f"fold {len(transitions):,} transitions", f"{time.perf_counter() - began:.2f} s")
+
+
+def password(bench: Bench) -> None:
+    """What one check of a password costs."""
+    hashed = generate_password_hash("correct horse battery staple")
+    report(
+        f"check one password ({hashed.split('$')[0]})",
+        each_of(bench.times(20), lambda _: check_password_hash(hashed, "wrong")),
+    )
+
+
+def mongod(bench: Bench) -> None:
+    """The embedded mongod: how large, how soon ready, how soon gone."""
+    binary = find_mongod()
+    line(f"size of {binary.name}", f"{binary.stat().st_size / 1e6:.0f} MB")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("first start of an empty folder", "start of a folder that was stopped cleanly"):
+            server = EmbeddedMongod(folder)
+            began = time.perf_counter()
+            server.start()
+            started = time.perf_counter()
+            server.stop()
+            line(f"{name}, to the first write", f"{started - began:.2f} s")
+            detail(f"stopped in {time.perf_counter() - started:.2f} s")
+
+
+class CountingLedger:
+    """The ledger, counting what it wrote."""
+
+    def __init__(self, database: Any) -> None:
+        self._ledger = Ledger(ledger_collection(database), SystemClock())
+        self.read, self.events_with_keys = self._ledger.read, self._ledger.events_with_keys
+        self.commits = self.lost = 0
+
+    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+        """One at a time an event, so the counters need no lock."""
+        is_in = self._ledger.append(event_id, transitions, deadline)
+        self.commits += is_in
+        self.lost += not is_in
+        return is_in
+
+
+class ToTheOldest(manager_module.TicketManager):
+    """Hands the lead to who waits longest."""
+
+    def _hand_over(self, queue: Any) -> None:
+        queue.requests.reverse()
+        super()._hand_over(queue)
+        queue.requests.reverse()
+
+
+def under_a_lock(ledger: CountingLedger) -> Callable[[Any], None]:
+    """The obvious way: one lock an event, held while one booking is decided and written."""
+    lock = threading.Lock()
+    now = EventState("e")
+
+    def execute(command: Any) -> None:
+        nonlocal now
+        with lock:
+            decision = decide(now, command, AT)
+            assert decision.transition is not None
+            assert ledger.append("e", [decision.transition], time.monotonic() + 8)
+            now = decision.state
+
+    return execute
+
+
+def run_bookings(
+    bench: Bench, name: str, threads: int, execute: Callable[[Any], Any], ledger: CountingLedger
+) -> None:
+    """Book `threads` at a time until enough is booked, and report how it went."""
+    execute(Initialize(event_id="e", name="E", total_tickets=10**9))
+    count = bench.times(500 * min(threads, 40))
+    seconds, latencies = in_threads(threads, count, lambda number: execute(booking(f"u{number}")))
+    report(name, latencies, seconds)
+    detail(f"{ledger.commits} commits, {count / ledger.commits:.1f} bookings each")
+
+
+def booking(user_id: str) -> Book:
+    """A booking of one ticket."""
+    return Book(event_id="e", order_id=new_order_id("e"), user_id=user_id)
+
+
+def cancelling(order: Order) -> Any:
+    """The cancellation of an order."""
+    from ticketing.domain.commands import Cancel
+
+    return Cancel(event_id="e", order_id=order.order_id)
+
+
+def waiting_state(count: int) -> EventState:
+    """An event of one ticket with `count` who wait."""
+    return fold(EventState("e"), ledger_of(count + 1, total_tickets=1))
+
+
+def ledger_of(count: int, total_tickets: int = 10**9) -> list[Transition]:
+    """An initialized event and `count` bookings."""
+    event = {"name": "E", "total_tickets": total_tickets, "max_tickets_per_order": 10}
+    transitions = [Transition(1, TransitionType.INITIALIZED, AT, event=event)]
+    for number in range(1, count + 1):
+        confirmed = number <= total_tickets
+        order: Any = {
+            "order_id": f"e.{number:022d}",
+            "user_id": f"u{number}",
+            "quantity": 1,
+            "status": OrderStatus.CONFIRMED if confirmed else OrderStatus.WAITING,
+        }
+        kind = TransitionType.BOOKED if confirmed else TransitionType.WAITLISTED
+        transitions.append(Transition(number + 1, kind, AT, orders=(order,)))
+    return transitions
+
+
+def insert_into(ledger: Collection[dict[str, Any]], bookings: int) -> Callable[[int], None]:
+    """Insert commits of `bookings` bookings each."""
+
+    def insert(number: int) -> None:
+        first = 1 + number * bookings
+        transitions = [
+            Transition(
+                first + place,
+                TransitionType.BOOKED,
+                AT,
+                orders=(
+                    {
+                        "order_id": new_order_id("e"),
+                        "user_id": f"u{place}",
+                        "quantity": 1,
+                        "status": OrderStatus.CONFIRMED,
+                    },
+                ),
+            )
+            for place in range(bookings)
+        ]
+        ledger.insert_one(commit_document("e", transitions, random.randbytes(16)))
+
+    return insert
+
+
+def majority(database: Any, name: str) -> Any:
+    """A collection whose writes are as durable as the ledger's."""
+    database.create_collection(name)
+    return database.get_collection(name, write_concern=MAJORITY)
+
+
+def each_of(count: int, work: Callable[[int], None]) -> list[float]:
+    """The seconds that each of `count` calls took; the first ones, which warm up, are left out."""
+    latencies = []
+    for number in range(count + 10):
+        began = time.perf_counter()
+        work(number)
+        latencies.append(time.perf_counter() - began)
+    return latencies[10:]
+
+
+def in_threads(threads: int, count: int, work: Callable[[int], Any]) -> tuple[float, list[float]]:
+    """The seconds that `count` calls by so many threads took in all, and each."""
+    numbers = iter(range(count))
+    latencies: list[float] = []
+    start = threading.Barrier(threads + 1)
+
+    def run() -> None:
+        start.wait()
+        for number in numbers:  # a range's iterator may be shared between threads
+            began = time.perf_counter()
+            work(number)
+            latencies.append(time.perf_counter() - began)
+
+    running = [threading.Thread(target=run) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    start.wait()
+    began = time.perf_counter()
+    for thread in running:
+        thread.join()
+    return time.perf_counter() - began, latencies
+
+
+def per_call(name: str, bench: Bench, call: Callable[[], Any], calls: int = 100_000) -> None:
+    """Report the time of one call, the best of three rounds."""
+    count = bench.times(calls)
+    line(name, f"{min(timeit.repeat(call, number=count, repeat=3)) / count * 1e6:.2f} us")
+
+
+def report(name: str, latencies: list[float], seconds: float | None = None) -> None:
+    """One line: median, 99th percentile and, of several threads, the rate."""
+    ordered = sorted(latencies)
+    median_ms, p99_ms = statistics.median(ordered) * 1e3, ordered[int(len(ordered) * 0.99)] * 1e3
+    rate = f", {len(ordered) / seconds:,.0f} a second" if seconds else ""
+    line(name, f"{median_ms:.2f} ms median, {p99_ms:.2f} ms p99{rate}")
+
+
+def line(name: str, figure: str) -> None:
+    """One figure."""
+    print(f"{name:58}  {figure}", flush=True)
+
+
+def detail(text: str) -> None:
+    """What belongs to the figure above."""
+    line("", text)
+
+
+FIGURES = {
+    "commit": commit,
+    "order-index": order_index,
+    "retry": retry,
+    "group": group,
+    "race": race,
+    "state": state,
+    "password": password,
+    "mongod": mongod,
+}
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", choices=FIGURES, help=", ".join(FIGURES))
+    parser.add_argument("--scale", type=float, default=1.0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedMongod(folder)
+        uri = os.environ.get("MONGODB_URI") or server.start()
+        try:
+            for name in asked.names:
+                print(f"{name}: {(FIGURES[name].__doc__ or '').strip()}")
+                FIGURES[name](Bench(uri, asked.scale))
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
