@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 import re
 from collections.abc import Callable
@@ -19,9 +20,10 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from tests.domain.rehearsal import Rehearsal, request
-from ticketing.audit import FINDINGS_OF_A_KIND_MAX, EventReport, audit, audit_event
+from ticketing.audit import FINDINGS_OF_A_KIND_MAX, REFUSALS, EventReport, audit, audit_event
 from ticketing.domain.fold import fold
 from ticketing.domain.model import EventState
+from ticketing.errors import Refusal
 from ticketing.storage.documents import commit_document, transitions_of
 
 Document = dict[str, Any]
@@ -332,6 +334,21 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("remembered nothing", put(10, refusal=None), "remembers neither one refusal nor one order"),
     ("a refusal that is none", put(10, refusal=5), "remembers a refusal that is none"),
     ("a refusal without a code", put(10, refusal={"details": {}}), "remembers a refusal that is none"),
+    (
+        "a refusal of an unknown kind",
+        put(10, refusal={"code": "no", "details": {}}),
+        "remembers a refusal that is none",
+    ),
+    (
+        "a refusal without its details",
+        put(10, refusal={"code": "already_booked", "details": {}}),
+        "remembers a refusal that is none",
+    ),
+    (
+        "a refusal with wrong details",
+        put(10, refusal={"code": "exceeds_total_tickets", "details": {"maximum": "3"}}),
+        "remembers a refusal that is none",
+    ),
     ("an active order remembered", put_order(11, order_id=order_id("bob")), "which was not cancelled"),
     ("an unknown order remembered", put_order(11, order_id="concert.x"), "which was not cancelled"),
     ("remembered and changed", put_order(11, status="confirmed"), "remembers, and changes the order"),
@@ -444,6 +461,13 @@ def folded(ledger: list[Document]) -> EventState:
     for document in ledger:
         state = fold(state, transitions_of(document))
     return state
+
+
+def test_the_audit_knows_every_refusal() -> None:
+    """A new refusal must be added to its table: code, and the details that it is made from."""
+    assert REFUSALS == {
+        refusal.code: set(inspect.signature(refusal).parameters) for refusal in Refusal.__subclasses__()
+    }
 
 
 # In the database.

@@ -109,7 +109,8 @@ class _Replay:
         self.line: OrderedDict[str, int] = OrderedDict()  # order id -> quantity, first come first
         self.keys: dict[bytes, int] = {}  # Idempotency-Key -> version
         self.kinds: Counter[str] = Counter()  # of findings
-        self.where = ""
+        self.document: Document = {}  # being read
+        self.transition: Document | None = None  # being read in it
         self.is_lost = False  # something is missing: what follows cannot be judged
 
     def close(self) -> EventReport:
@@ -122,9 +123,13 @@ class _Replay:
         kind = _QUOTED.sub("", finding)
         self.kinds[kind] += 1
         if self.kinds[kind] <= FINDINGS_OF_A_KIND_MAX and len(self.report.findings) < FINDINGS_MAX:
-            self.report.findings.append(f"{self.where}: {finding}")
+            self.report.findings.append(f"{self._where()}: {finding}")
         else:
             self.report.findings_left_out += 1
+
+    def _where(self) -> str:
+        where = f"document {self.document.get('_id')!r}"
+        return where if self.transition is None else f"version {self.transition.get('version')!r} in {where}"
 
     def lose(self, finding: str) -> None:
         """Note a finding after which nobody can say what the orders are."""
@@ -136,17 +141,16 @@ class _Replay:
     # A commit: its frame, then its transitions.
 
     def commit(self, document: Document) -> None:
-        commit_id = document.get("_id")
-        self.where = f"document {commit_id!r}"
+        self.document, self.transition = document, None
         transitions = document.get("transitions")
         if not isinstance(transitions, list) or not transitions:
             self.lose("holds no transitions")
             return
         self._check_frame(document, transitions)
         for transition in transitions:
-            self.where = f"document {commit_id!r}"
-            if isinstance(transition, dict):
-                self._read(transition, f"version {transition.get('version')!r} in {self.where}")
+            self.transition = transition if isinstance(transition, dict) else None
+            if self.transition is not None:
+                self._read(self.transition)
             else:
                 self.lose(f"holds {_shown(transition)} in the place of a transition")
 
@@ -164,8 +168,7 @@ class _Replay:
 
     # A transition: its number, what it does, and what must hold after it.
 
-    def _read(self, transition: Document, where: str) -> None:
-        self.where = where
+    def _read(self, transition: Document) -> None:
         self.report.transitions += 1
         self._count(transition.get("version"))
         if not isinstance(transition.get("at"), datetime):
@@ -369,6 +372,17 @@ _ACTS = {
     "remembered": _Replay._remembered,
 }
 
+# The refusals that may be remembered, and what they tell.
+REFUSALS: dict[str, set[str]] = {
+    "event_not_found": {"event_id"},
+    "event_exists": {"event_id"},
+    "order_not_found": set(),
+    "already_booked": {"order_id"},
+    "exceeds_max_tickets_per_order": {"maximum"},
+    "exceeds_total_tickets": {"maximum"},
+    "idempotency_key_reused": set(),
+}
+
 # What an order may become. Tuples, for whatever a damaged document holds can be looked up in them.
 _NEXT = {"waiting": ("confirmed", "cancelled"), "confirmed": ("cancelled",), "cancelled": ()}
 
@@ -392,10 +406,14 @@ def _is_new_order(change: Document) -> bool:
 
 
 def _is_refusal(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("code"), str)
-        and isinstance(value.get("details"), dict)
+    if not isinstance(value, dict) or not isinstance(value.get("details"), dict):
+        return False
+    code, details = value.get("code"), value["details"]
+    if not isinstance(code, str) or code not in REFUSALS or set(details) != REFUSALS[code]:
+        return False
+    return all(
+        _is_number(detail) if name == "maximum" else isinstance(detail, str)
+        for name, detail in details.items()
     )
 
 

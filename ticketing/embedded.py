@@ -289,7 +289,10 @@ class EmbeddedMongod:
             raise _PortTaken
         if status == _EXIT_DATABASE_TAKEN and is_locked(self.database_dir / "mongod.lock"):
             raise self._foreign_mongod((self.database_dir / "mongod.lock").read_text().strip())
-        raise EmbeddedError(f"mongod ended at its start with status {status}; {self.log_path} says why.")
+        # mongod's own lines are JSON. Any other is of the system's loader, or about an option.
+        last = self.log_path.read_text(errors="replace").rstrip().rpartition("\n")[2]
+        reason = f"{self.log_path} says why" if last.startswith("{") else last
+        raise EmbeddedError(f"mongod ended at its start with status {status}: {reason}.")
 
 
 def _takes_writes(client: MongoClient[Document], member: str | None = None) -> bool:

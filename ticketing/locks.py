@@ -60,6 +60,17 @@ class FolderLock:
         return note if isinstance(note, dict) else {}
 
 
+def lock_for_children(path: Path) -> int:
+    """Return a file descriptor with a lock on `path`, for processes to inherit.
+
+    The lock is held until each process that has the descriptor has closed it or ended: no process id can be
+    mistaken for that of another. Several may hold it together.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
 def is_locked(path: Path) -> bool:
     """Whether somebody holds a `flock` on the file `path`."""
     try:
@@ -67,7 +78,7 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

@@ -38,7 +38,7 @@ from ticketing import tether
 from ticketing.config import SECRET_PLACEHOLDER, Config
 from ticketing.embedded import EmbeddedMongod
 from ticketing.errors import ConfigError
-from ticketing.locks import FolderLock
+from ticketing.locks import FolderLock, is_locked, lock_for_children
 from ticketing.logs import configure_logging
 from ticketing.storage.schema import create_indexes_and_views
 
@@ -131,6 +131,7 @@ class Supervisor:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._lock = FolderLock(Path(config.data_dir), "service")
+        self._gunicorn_lock_path = Path(config.data_dir, "gunicorn.lock")
         # Signals come between any two instructions: the handler only puts them here, for `run` to take out.
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._stopping = False
@@ -187,10 +188,10 @@ class Supervisor:
 
     def _wait_for_killed_run(self) -> None:
         """Let the workers of a run that was killed finish: they were told to, and still hold the port."""
-        group = self._lock.read_note().get("gunicorn_pid")
-        if group is not None and _group_exists(group):
+        if is_locked(self._gunicorn_lock_path):
             log.warning("the last run was killed: waiting for its workers to finish")
-            _wait_until(lambda: not _group_exists(group) or self._handle_signals(), STOP_DEADLINE_S)
+            lock = self._gunicorn_lock_path
+            _wait_until(lambda: not is_locked(lock) or self._handle_signals(), STOP_DEADLINE_S)
         self._write_note()
 
     def _write_note(self) -> None:
@@ -217,7 +218,11 @@ class Supervisor:
             raise ServiceError(f"The MongoDB at MONGODB_URI could not be prepared ({kind}).") from error
 
     def _start_gunicorn(self) -> None:
-        self._gunicorn = tether.start(GUNICORN)
+        lock = lock_for_children(self._gunicorn_lock_path)
+        try:
+            self._gunicorn = tether.start(GUNICORN, inherited=[lock])
+        finally:
+            os.close(lock)
         self._write_note()
 
     # Watching

@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -25,21 +25,22 @@ _PR_SET_PDEATHSIG = 1
 
 def start(
     command: Sequence[str | Path],
-    environ: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
+    inherited: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start `command` in a session of its own, so that Ctrl-C in a terminal reaches only us.
 
     It gets SIGTERM when the calling thread ends. `output` takes what it prints, None: our own output does.
+    `inherited` are file descriptors that it keeps.
     """
     tethered = [sys.executable, "-I", __file__, str(os.getpid()), *map(str, command)]
     return subprocess.Popen(
         tethered,
-        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output and subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=inherited,
     )
 
 

@@ -32,6 +32,9 @@ from ticketing.storage.client import connect
 from ticketing.storage.schema import create_indexes_and_views
 
 Json = Any
+# A DocumentedClient and werkzeug's TestResponse. Any, for theirs is a `json` that may be None: each line would deny it.
+Client = Any
+Answer = Any
 MakeApp = Callable[..., Flask]
 Mongo = tuple[MongoClient[dict[str, Any]], str]
 
@@ -83,7 +86,7 @@ class DocumentedClient(FlaskClient):
         return response
 
 
-def check_documented(app: Flask, response: TestResponse) -> None:
+def check_documented(app: Flask, response: Answer) -> None:
     """Fail where status, content type or body are not documented for the operation that gave this answer."""
     assert response.headers["X-Request-ID"]
     if response.status_code >= 400:
@@ -110,7 +113,7 @@ def check_documented(app: Flask, response: TestResponse) -> None:
         _validator(reference).validate(response.json)
 
 
-def check_problem(response: TestResponse) -> None:
+def check_problem(response: Answer) -> None:
     """Fail where an error is not a problem of RFC 9457 with the members that the contract fixes."""
     assert response.mimetype == PROBLEM
     if response.request.method == "HEAD":
@@ -137,7 +140,7 @@ def _validator(reference: str) -> Any:
     return OAS30Validator({"components": openapi()["components"], "allOf": [{"$ref": reference}]})
 
 
-def refused(response: TestResponse, status: int, code: str) -> Json:
+def refused(response: Answer, status: int, code: str) -> Json:
     """The problem that an answer is. Fails where it is another one, or none."""
     assert (response.status_code, response.mimetype) == (status, PROBLEM), response.text
     assert response.json["code"] == code
@@ -149,15 +152,15 @@ class Api:
 
     def __init__(self, app: Flask) -> None:
         self.app = app
-        self.client = app.test_client()
+        self.client: Client = app.test_client()
 
-    def get(self, path: str, *, staff: bool = False, **options: Any) -> TestResponse:
+    def get(self, path: str, *, staff: bool = False, **options: Any) -> Answer:
         """GET, as nobody in particular unless told."""
         return self.client.get(path, auth=ADMIN if staff else None, **options)
 
     def post(
         self, path: str, body: Json, *, key: str | None = None, staff: bool = True, **options: Any
-    ) -> TestResponse:
+    ) -> Answer:
         """POST a JSON value, as the admin unless told; a booking as nobody in particular."""
         auth = ADMIN if staff and path != "/book" else None
         headers = {**options.pop("headers", {}), **({} if key is None else {"Idempotency-Key": key})}
@@ -165,23 +168,23 @@ class Api:
 
     def initialize(
         self, total_tickets: int = 3, event_id: str | None = EVENT_ID, *, key: str | None = None, **fields: Any
-    ) -> TestResponse:
+    ) -> Answer:
         """Open an event. `event_id` None sends none."""
         body = {"name": "Concert", "total_tickets": total_tickets, **fields}
         return self.post("/initialize", body | ({} if event_id is None else {"event_id": event_id}), key=key)
 
     def book(
         self, user_id: str, quantity: int | None = None, event_id: str = EVENT_ID, *, key: str | None = None
-    ) -> TestResponse:
+    ) -> Answer:
         """Book for a user. `quantity` None sends none."""
         body: Json = {"event_id": event_id, "user_id": user_id}
         return self.post("/book", body | ({} if quantity is None else {"quantity": quantity}), key=key)
 
-    def cancel(self, user_id: str, event_id: str = EVENT_ID, *, key: str | None = None) -> TestResponse:
+    def cancel(self, user_id: str, event_id: str = EVENT_ID, *, key: str | None = None) -> Answer:
         """Cancel a user's active order."""
         return self.post("/cancel", {"event_id": event_id, "user_id": user_id}, key=key)
 
-    def cancel_order(self, order_id: str, *, key: str | None = None) -> TestResponse:
+    def cancel_order(self, order_id: str, *, key: str | None = None) -> Answer:
         """Cancel an order by its id."""
         return self.post("/cancel", {"order_id": order_id}, key=key)
 
@@ -271,7 +274,7 @@ def add_account(app: Flask, credentials: tuple[str, str], role: Role) -> None:
 
 
 @pytest.fixture
-def client(app: Flask) -> FlaskClient:
+def client(app: Flask) -> Client:
     """A client of `app` that sends just what it is told."""
     return app.test_client()
 

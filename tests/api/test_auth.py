@@ -26,6 +26,8 @@ from ticketing.config import Config
 from .conftest import CHEAP_HASH, SteppingClock, check_problem, refused
 from .scratch import make_app
 
+pytestmark = pytest.mark.usefixtures("cheap_hashes")
+
 ADMIN = ("admin", "correct horse battery staple")
 WRONG = ("admin", "Tr0ub4dor&3")
 CONFIG = Config(basic_auth_username=ADMIN[0], basic_auth_password=ADMIN[1], ratelimit_enabled=False)

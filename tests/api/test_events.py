@@ -214,12 +214,10 @@ def test_the_orders_are_for_staff(sold_out: Api, customer: tuple[str, str]) -> N
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize(
-    "event_id", ["nowhere", "x" * 64, "x" * 65, "x" * 4000, "n%C3%B6", "%00", "$ne", "-", "a.b", "%FF", "a%0A", ";"]
-)
-def test_an_unknown_event(sold_out: Api, view: str, event_id: str) -> None:
+def test_an_unknown_event(api: Api, view: str) -> None:
     """404 in each of its views, whether the id could be one or not."""
-    refused(sold_out.get(view.replace(EVENT_ID, event_id), staff=True), 404, "event_not_found")
+    for event_id in ("nowhere", "x" * 64, "x" * 65, "x" * 4000, "n%C3%B6", "%00", "$ne", "-", "a.b", "%FF", "a%0A"):
+        refused(api.get(view.replace(EVENT_ID, event_id), staff=True), 404, "event_not_found")
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 from flask import Flask
-from werkzeug.test import TestResponse
 
 from ticketing.api.auth import Role
 from ticketing.domain.model import Transition
 from ticketing.errors import StorageUnavailable
 from ticketing.manager import Ledger
 
-from .conftest import ADMIN, EVENT_ID, Api, MakeApp, add_account, refused
+from .conftest import ADMIN, EVENT_ID, Answer, Api, MakeApp, add_account, refused
 from .test_bookings import on_both
 from .test_problems import replace_ledger
 
@@ -21,7 +20,7 @@ REPLAYED = "Idempotent-Replayed"
 ORGANIZER = ("olga", "a password of an organizer")
 
 
-def is_repeat_of(answer: TestResponse, first: TestResponse) -> bool:
+def is_repeat_of(answer: Answer, first: Answer) -> bool:
     """Whether an answer is the first one again, and says so, while the first one does not."""
     assert REPLAYED not in first.headers
     assert answer.headers.get(REPLAYED) == "true", "not a replay"
@@ -34,56 +33,56 @@ def is_repeat_of(answer: TestResponse, first: TestResponse) -> bool:
 # What is sent, after an event of 2 tickets was opened and ada and bob booked them, and cyd waits.
 
 
-def _confirmed(api: Api) -> TestResponse:
+def _confirmed(api: Api) -> Answer:
     return api.book("eve", event_id="roomy", key="k")
 
 
-def _waiting(api: Api) -> TestResponse:
+def _waiting(api: Api) -> Answer:
     return api.book("dan", key="k")
 
 
-def _cancelled(api: Api) -> TestResponse:
+def _cancelled(api: Api) -> Answer:
     return api.cancel("ada", key="k")
 
 
-def _cancelled_by_order(api: Api) -> TestResponse:
+def _cancelled_by_order(api: Api) -> Answer:
     order_id = api.get(f"/events/{EVENT_ID}/orders?user_id=bob", staff=True).json["items"][0]["order_id"]
     return api.cancel_order(order_id, key="k")
 
 
-def _opened(api: Api) -> TestResponse:
+def _opened(api: Api) -> Answer:
     return api.initialize(7, event_id="new", key="k")
 
 
-def _opened_without_an_id(api: Api) -> TestResponse:
+def _opened_without_an_id(api: Api) -> Answer:
     return api.initialize(7, event_id=None, key="k")
 
 
-def _already_booked(api: Api) -> TestResponse:
+def _already_booked(api: Api) -> Answer:
     return api.book("bob", key="k")
 
 
-def _event_exists(api: Api) -> TestResponse:
+def _event_exists(api: Api) -> Answer:
     return api.initialize(key="k")
 
 
-def _no_such_order(api: Api) -> TestResponse:
+def _no_such_order(api: Api) -> Answer:
     return api.cancel("zoe", key="k")
 
 
-def _no_such_order_id(api: Api) -> TestResponse:
+def _no_such_order_id(api: Api) -> Answer:
     return api.cancel_order(f"{EVENT_ID}.AAAAAAAAAAAAAAAAAAAAAA", key="k")
 
 
-def _over_the_maximum(api: Api) -> TestResponse:
+def _over_the_maximum(api: Api) -> Answer:
     return api.book("eve", 11, event_id="roomy", key="k")
 
 
-def _over_the_total(api: Api) -> TestResponse:
+def _over_the_total(api: Api) -> Answer:
     return api.book("eve", 3, key="k")
 
 
-REQUESTS: list[tuple[int, Callable[[Api], TestResponse]]] = [
+REQUESTS: list[tuple[int, Callable[[Api], Answer]]] = [
     (201, _confirmed),
     (202, _waiting),
     (200, _cancelled),
@@ -119,10 +118,16 @@ def move_on(api: Api) -> None:
     api.book("fay", event_id="roomy")
 
 
-@on_both
-@pytest.mark.parametrize(("status", "send"), REQUESTS, ids=[send.__name__ for _, send in REQUESTS])
+@pytest.mark.parametrize(
+    ("mongo", "status", "send"),
+    [
+        *(pytest.param("mongomock", status, send, id=send.__name__) for status, send in REQUESTS),
+        *(pytest.param("mongod", status, send, id=f"{send.__name__}-mongod") for status, send in REQUESTS[::4]),
+    ],
+    indirect=["mongo"],
+)
 def test_a_repeat_gets_the_first_answer(
-    busy: Api, make_app: MakeApp, status: int, send: Callable[[Api], TestResponse]
+    busy: Api, make_app: MakeApp, status: int, send: Callable[[Api], Answer]
 ) -> None:
     """At once; by another worker; after the event has moved on; and after a restart. One effect, none of them more."""
     beside = Api(make_app())
@@ -135,7 +140,8 @@ def test_a_repeat_gets_the_first_answer(
 
     move_on(busy)
     later = busy.ledger()
-    for api in (busy, beside, Api(make_app())):
+    restarted = Api(make_app())
+    for api in (busy, beside, restarted):
         assert is_repeat_of(send(api), first)
     assert busy.ledger() == later
 

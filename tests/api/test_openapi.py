@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response
-from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 
 from ticketing import __version__
 
-from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, openapi
+from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, Client, openapi
 from .test_bookings import EVENT_MEMBERS, ORDER_MEMBERS
 
 POSTS = ["/initialize", "/book", "/cancel"]
@@ -33,7 +32,7 @@ def operations() -> list[tuple[str, str, Any]]:
     ]
 
 
-def test_the_document_is_valid(client: FlaskClient) -> None:
+def test_the_document_is_valid(client: Client) -> None:
     """OpenAPI 3, by the validator of its makers."""
     answer = client.get("/openapi.json")
     assert (answer.status_code, answer.mimetype) == (200, "application/json")
@@ -127,7 +126,7 @@ class Addresses(HTMLParser):
         self.found += [value for name, value in attrs if name in ("src", "href") and value]
 
 
-def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
+def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
     """Every asset that it names is served here, under its right type; no other address stands in it."""
     page = client.get("/docs")
     assert (page.status_code, page.mimetype) == (200, "text/html")
@@ -145,9 +144,10 @@ def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs/assets/", "/docs/assets/nothing.js", "/docs/assets/../__init__.py", "/docs/assets/%2e%2e/__init__.py"]
+    "path",
+    ["/docs/assets/", "/docs/assets/nothing.js", "/docs/assets/../__init__.py", "/docs/assets/%2e%2e/__init__.py"],
 )
-def test_nothing_but_assets_is_served(client: FlaskClient, path: str) -> None:
+def test_nothing_but_assets_is_served(client: Client, path: str) -> None:
     """No way leads out of their folder."""
     answer = client.get(path)
     assert (answer.status_code, answer.mimetype) == (404, PROBLEM)

@@ -8,11 +8,10 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, NoReturn
 
-import mongomock
 import pytest
 from flask import Flask
+from mongomock.collection import Collection
 from pymongo.errors import AutoReconnect, OperationFailure
-from werkzeug.test import TestResponse
 
 from ticketing import errors
 from ticketing.api.problems import HTTP_CODES, STATUSES, TYPE_PREFIX
@@ -20,7 +19,7 @@ from ticketing.domain.model import Transition
 from ticketing.manager import TicketManager
 from ticketing.services import EXTENSION
 
-from .conftest import EVENT_ID, PROBLEM, PROBLEM_MEMBERS, Api, MakeApp, SteppingClock, refused
+from .conftest import EVENT_ID, PROBLEM, PROBLEM_MEMBERS, Answer, Api, MakeApp, SteppingClock, refused
 
 SECRET = "mongodb://ada:secret@db.example:27017"
 ORDER_ID = f"{EVENT_ID}.AAAAAAAAAAAAAAAAAAAAAA"
@@ -51,7 +50,7 @@ def replace_ledger(app: Flask, ledger: Any, **limits: Any) -> None:
     app.extensions[EXTENSION] = replace(app.extensions[EXTENSION], manager=manager)
 
 
-def every_request(api: Api) -> Iterator[TestResponse]:
+def every_request(api: Api) -> Iterator[Answer]:
     """Each operation that touches an event, once."""
     yield api.initialize()
     yield api.book("ada")
@@ -75,52 +74,52 @@ def concrete_errors(base: type[errors.TicketingError] = errors.TicketingError) -
 # How each error is met. What a test sends is an ordinary request; what fails is the storage.
 
 
-def _event_not_found(api: Api) -> TestResponse:
+def _event_not_found(api: Api) -> Answer:
     return api.get("/status/nowhere")
 
 
-def _event_exists(api: Api) -> TestResponse:
+def _event_exists(api: Api) -> Answer:
     api.initialize()
     return api.initialize()
 
 
-def _order_not_found(api: Api) -> TestResponse:
+def _order_not_found(api: Api) -> Answer:
     return api.get(f"/orders/{ORDER_ID}")
 
 
-def _already_booked(api: Api) -> TestResponse:
+def _already_booked(api: Api) -> Answer:
     api.initialize()
     api.book("ada")
     return api.book("ada")
 
 
-def _exceeds_max_tickets_per_order(api: Api) -> TestResponse:
+def _exceeds_max_tickets_per_order(api: Api) -> Answer:
     api.initialize(100)
     return api.book("ada", 11)
 
 
-def _exceeds_total_tickets(api: Api) -> TestResponse:
+def _exceeds_total_tickets(api: Api) -> Answer:
     api.initialize(3)
     return api.book("ada", 4)
 
 
-def _idempotency_key_reused(api: Api) -> TestResponse:
+def _idempotency_key_reused(api: Api) -> Answer:
     api.initialize()
     api.book("ada", key="k")
     return api.book("bob", key="k")
 
 
-def _storage_unavailable(api: Api) -> TestResponse:
+def _storage_unavailable(api: Api) -> Answer:
     replace_ledger(api.app, FailingLedger(errors.StorageUnavailable()))
     return api.book("ada")
 
 
-def _overloaded(api: Api) -> TestResponse:
+def _overloaded(api: Api) -> Answer:
     replace_ledger(api.app, FailingLedger(AssertionError("nothing is tried")), queue_length_max=0)
     return api.book("ada")
 
 
-def _ledger_damaged(api: Api) -> TestResponse:
+def _ledger_damaged(api: Api) -> Answer:
     api.initialize()
     gap = {"_id": f"{EVENT_ID}:000000000003", "event_id": EVENT_ID, "first": 3, "last": 3, "nonce": b""}
     booked = {"version": 3, "type": "booked", "at": SteppingClock().now(), "orders": []}
@@ -128,7 +127,7 @@ def _ledger_damaged(api: Api) -> TestResponse:
     return api.get(f"/status/{EVENT_ID}")
 
 
-PROVOKED: dict[type[errors.TicketingError], tuple[int, Callable[[Api], TestResponse], set[str]]] = {
+PROVOKED: dict[type[errors.TicketingError], tuple[int, Callable[[Api], Answer], set[str]]] = {
     errors.EventNotFound: (404, _event_not_found, {"event_id"}),
     errors.EventExists: (409, _event_exists, {"event_id"}),
     errors.OrderNotFound: (404, _order_not_found, set()),
@@ -207,7 +206,7 @@ class TestUnavailable:
             raise error
 
         for operation in ("insert_one", "find", "find_one"):
-            monkeypatch.setattr(mongomock.collection.Collection, operation, fail)
+            monkeypatch.setattr(Collection, operation, fail)
         for answer in every_request(api):
             refused(answer, 503, "storage_unavailable")
             assert "secret" not in answer.text and "db.example" not in answer.text

@@ -4,44 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
-import mongomock
 import pytest
-from flask.testing import FlaskClient
+from mongomock.database import Database
 from pymongo.errors import ServerSelectionTimeoutError
 
-from .conftest import EVENT_ID, Api, refused
+from .conftest import EVENT_ID, Api, Client, refused
 
 with_mongod = pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
 
 
 @with_mongod
-def test_ready_with_a_mongodb_that_may_be_written(client: FlaskClient) -> None:
+def test_ready_with_a_mongodb_that_may_be_written(client: Client) -> None:
     """200: requests may be sent here."""
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
-def test_not_ready_without_mongodb(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_ready_without_mongodb(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 `storage_unavailable` with Retry-After, and not a word of what the driver said."""
 
     def unreachable(*args: Any, **options: Any) -> None:
         raise ServerSelectionTimeoutError("mongodb://ada:secret@db.example:27017: timed out")
 
-    monkeypatch.setattr(mongomock.database.Database, "command", unreachable)
+    monkeypatch.setattr(Database, "command", unreachable)
     answer = client.get("/readyz")
     refused(answer, 503, "storage_unavailable")
     assert "secret" not in answer.text and "db.example" not in answer.text
 
 
-def test_not_ready_without_a_primary(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_ready_without_a_primary(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 where MongoDB answers but may not be written."""
-    monkeypatch.setattr(mongomock.database.Database, "command", lambda *args: {"isWritablePrimary": False})
+    monkeypatch.setattr(Database, "command", lambda *args: {"isWritablePrimary": False})
     refused(client.get("/readyz"), 503, "storage_unavailable")
 
 
-def test_alive_without_mongodb(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alive_without_mongodb(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """200 whatever MongoDB does: to start this process again would not mend it."""
-    monkeypatch.setattr(mongomock.database.Database, "command", None)
+    monkeypatch.setattr(Database, "command", None)
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
@@ -74,7 +73,7 @@ def test_a_request_id_that_cannot_stand_in_a_log_is_replaced(api: Api, given: st
         ("/healthz", {"GET", "HEAD", "OPTIONS"}),
     ],
 )
-def test_another_method(client: FlaskClient, path: str, allowed: set[str]) -> None:
+def test_another_method(client: Client, path: str, allowed: set[str]) -> None:
     """405 with all that the path does answer to; OPTIONS tells the same."""
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed:
         answer = client.open(path, method=method)
@@ -87,7 +86,7 @@ def test_another_method(client: FlaskClient, path: str, allowed: set[str]) -> No
 @pytest.mark.parametrize(
     "path", ["/", "/nowhere", "/book/", "/status", "/status/", "/events", f"/status/{EVENT_ID}/x", "/docs/x", "/%00"]
 )
-def test_another_path(client: FlaskClient, path: str) -> None:
+def test_another_path(client: Client, path: str) -> None:
     """404, to every method."""
     for method in ("GET", "HEAD", "POST", "DELETE"):
         answer = client.open(path, method=method)

@@ -185,4 +185,4 @@ def effects(state: EventState) -> dict[str, Any]:
 
 
 TestRandomHistory = RandomHistory.TestCase
-TestRandomHistory.settings = settings(deadline=None, max_examples=120, stateful_step_count=40)
+TestRandomHistory.settings = settings(deadline=None, max_examples=80, stateful_step_count=40)

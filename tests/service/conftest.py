@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.database import Database
 
 from tests.service.running import ROOT, Service
 
@@ -36,6 +38,20 @@ def make_service(folder: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
+def make_lean_service(
+    make_service: Start, mongod: str, database: Database[dict[str, Any]]
+) -> Start:
+    """Make services on the suite's mongod, for tests in which it does not matter who started that."""
+    return partial(make_service, MONGODB_URI=mongod, MONGODB_DATABASE=database.name)
+
+
+@pytest.fixture
+def lean_service(make_lean_service: Start) -> Service:
+    """The service on the suite's mongod, serving."""
+    return make_lean_service().start().wait_until_serving()
+
+
+@pytest.fixture
 def service(make_service: Start) -> Service:
-    """The service, serving."""
+    """The service with a mongod of its own, serving."""
     return make_service().start().wait_until_serving()

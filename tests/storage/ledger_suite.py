@@ -13,6 +13,7 @@ from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import ledger as ledger_module
+from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import Ledger
 
 from .fakes import FakeClock
@@ -84,6 +85,16 @@ class LedgerSuite:
         read_pages = list(ledger.read(play.event_id, 0, deadline))
         assert [len(page) for page in read_pages] == pages
         assert [part.version for page in read_pages for part in page] == list(range(1, commits + 1))
+
+    def test_reading_is_in_order_of_versions_not_of_insertion(
+        self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]]
+    ) -> None:
+        """A database that was restored has its documents in any order."""
+        play = history()
+        documents = [commit_document(play.event_id, [part], b"n" * 16) for part in play.transitions]
+        collection.insert_many(reversed(documents))
+        transitions = read(ledger, play.event_id, 0, deadline)
+        assert [part.version for part in transitions] == list(range(1, len(documents) + 1))
 
     @pytest.mark.parametrize("event_id", ["a", "A", "a-", "a_", "a-b", "aa", "a0", "0"])
     def test_events_do_not_mix(self, ledger: Ledger, deadline: float, event_id: str) -> None:

@@ -35,10 +35,14 @@ def random_history(event_id: str, chance: random.Random, commands: int) -> Rehea
     for number in range(commands):
         user_id = f"user {chance.randint(1, 12)}"
         key = request(f"{event_id} {number}") if chance.random() < 0.3 else None
-        if chance.random() < 0.6:
+        orders = list(play.state.orders_by_arrival())
+        what = chance.random()
+        if what < 0.6 or not orders:
             play.book(user_id, chance.randint(1, 4), request=key)
-        else:
+        elif what < 0.8:
             play.cancel(user_id, request=key)
+        else:
+            play.cancel(order_id=chance.choice(orders).order_id, request=key)
     return play
 
 
@@ -87,6 +91,21 @@ def test_what_is_only_remembered_counts_as_a_version_and_updates_nothing(
     (event,) = ticketing["events"].find()
     assert event == event_as_viewed(play.state)
     assert (event["version"], event["updated_at"]) == (3, play.transitions[1].at)
+
+
+def test_a_second_cancellation_that_is_remembered_does_not_touch_the_order(
+    ticketing: Database[Document],
+) -> None:
+    """Its version and time are those of the first."""
+    play = Rehearsal(5)
+    play.book("ada")
+    (order,) = play.state.orders_by_arrival()
+    play.cancel(order_id=order.order_id)
+    play.cancel(order_id=order.order_id, request=request("again"))
+    write(ticketing, play, random.Random(0))
+    (cancelled,) = play.state.orders_by_arrival()
+    assert cancelled.version == 3
+    assert list(ticketing["orders"].find()) == [order_as_viewed(cancelled)]
 
 
 def test_people_find_what_they_look_for(ticketing: Database[Document]) -> None:
