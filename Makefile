@@ -14,8 +14,11 @@ help:  ## list the commands
 run: $(VENV)/.installed  ## make the environment, start MongoDB and the service (Ctrl-C ends both)
 	@exec $(BIN)/python -m ticketing
 
+# Many tests wait for processes of theirs, so there may be more of these than cores.
+TEST_PROCESSES ?= 3
+
 test: lint  ## linter, type checker and all tests with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev  ## flake8 and mypy
 	@$(BIN)/python -m flake8

@@ -226,14 +226,14 @@ def mongo(request: pytest.FixtureRequest) -> Iterator[Mongo]:
         yield client, database.name
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the hash of a password costs is the business of the tests of auth."""
+    """To hash a password takes no time in these tests."""
     monkeypatch.setattr("ticketing.api.auth.HASH_METHOD", CHEAP_HASH)
 
 
 @pytest.fixture
-def make_app(mongo: Mongo, cheap_hashes: None) -> MakeApp:
+def make_app(mongo: Mongo) -> MakeApp:
     """Makes an app over the one database of the test: each is a worker of its own. Takes settings by name."""
     client, database_name = mongo
 
@@ -256,7 +256,7 @@ def routes() -> Flask:
 
 
 @pytest.fixture
-def app(routes: Flask, mongo: Mongo, cheap_hashes: None) -> Flask:
+def app(routes: Flask, mongo: Mongo) -> Flask:
     """The service, with an admin and without rate limits: the routes of all tests, all else as after a start."""
     client, database_name = mongo
     config, clock = replace(CONFIG, mongodb_database=database_name), SteppingClock()

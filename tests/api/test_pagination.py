@@ -243,3 +243,12 @@ def test_an_unknown_parameter_is_refused(api: Api, path: str) -> None:
     api.initialize()
     problem = refused(api.get(f"{path}?limits=5", staff=True), 422, "validation_failed")
     assert list(problem["errors"]) == ["limits"]
+
+
+@pytest.mark.parametrize("limit", ["1_0", "+5", " 5", "5 ", "٥", "1e1", "0x5", "-1", ""])
+def test_a_limit_is_digits_and_nothing_else(api: Api, limit: str) -> None:
+    """What only Python takes for a number is refused, by the name of the field."""
+    api.initialize()
+    answer = api.get(f"/events/{EVENT_ID}/waiting-list", query_string={"limit": limit})
+    problem = refused(answer, 422, "validation_failed")
+    assert "limit" in problem["errors"]

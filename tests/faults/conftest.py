@@ -19,10 +19,18 @@ SETTINGS = {
     "BASIC_AUTH_PASSWORD": CREDENTIALS[1],
     "RATELIMIT_ENABLED": "false",
     "WEB_CONCURRENCY": "2",
+    # A thread for each connection, on whichever worker it lands: one that waits for a thread has no deadline yet.
+    "WEB_THREADS": "32",
     "LOG_LEVEL": "warning",
 }
 
 Start = Callable[..., Service]
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No coverage of child processes here: it doubles their work, and other tests reach all that these do."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture

@@ -41,8 +41,9 @@ def make_service(folder: Path) -> Iterator[Start]:
 def make_lean_service(
     make_service: Start, mongod: str, database: Database[dict[str, Any]]
 ) -> Start:
-    """Make services on the suite's mongod, for tests in which it does not matter who started that."""
-    return partial(make_service, MONGODB_URI=mongod, MONGODB_DATABASE=database.name)
+    """Make services on the suite's mongod and with one worker, for tests in which neither matters."""
+    lean = {"MONGODB_URI": mongod, "MONGODB_DATABASE": database.name, "WEB_CONCURRENCY": "1"}
+    return partial(make_service, **lean)
 
 
 @pytest.fixture

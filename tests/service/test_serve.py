@@ -187,6 +187,7 @@ class TestDeath:
         assert mongod_pid_of(service) != first
         assert service.get(f"/orders/{order['order_id']}").json() == order
         assert book(service, event_id, "grace")["status"] == "confirmed"
+        assert service.stop() == 0
 
     def test_a_mongod_that_dies_again_and_again_ends_the_service(self) -> None:
         """It is broken: better an end that is seen than a service that never gets to work."""
@@ -200,13 +201,13 @@ class TestDeath:
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
     def test_when_gunicorn_ends_the_service_ends_with_its_status(
-        self, service: Service, number: signal.Signals
+        self, lean_service: Service, number: signal.Signals
     ) -> None:
-        """Its workers and mongod are gone too, and the port is free, when the supervisor ends."""
-        os.kill(gunicorn_pid_of(service), number)
-        assert service.wait() == (128 + number if number == signal.SIGKILL else 0)
-        assert "gunicorn ended by itself" in service.output
-        assert service.processes() == []
+        """Its workers are gone too, and the port is free, when the supervisor ends."""
+        os.kill(gunicorn_pid_of(lean_service), number)
+        assert lean_service.wait() == (128 + number if number == signal.SIGKILL else 0)
+        assert "gunicorn ended by itself" in lean_service.output
+        assert lean_service.processes() == []
 
     def test_a_worker_that_dies_is_replaced(self, lean_service: Service) -> None:
         """The new worker serves what the old one knew: the ledger is in MongoDB."""
@@ -280,8 +281,9 @@ class TestReload:
 class TestWhatKeepsItFromStarting:
     """One clear sentence on stderr, exit status not 0, nothing left running."""
 
-    def test_a_second_one_in_the_same_folder(self, service: Service) -> None:
+    def test_a_second_one_in_the_same_folder(self, lean_service: Service) -> None:
         """It names the first, which is not disturbed."""
+        service = lean_service
         second = run(service.folder, "-m", "ticketing", PORT=str(free_port()))
         assert second.returncode == 1
         assert re.fullmatch(

@@ -6,6 +6,7 @@ Out: timestamps are RFC 3339 in UTC with a Z, ids are strings.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +37,15 @@ class Whole(fields.Integer):
 
     def _validated(self, value: Any) -> Any:
         if isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value)
+
+
+class Digits(fields.Integer):
+    """An integer of a query: ASCII digits and nothing else, where int() would take "1_0", " 5" and "٥"."""
+
+    def _validated(self, value: Any) -> Any:
+        if not re.fullmatch("[0-9]{1,9}", value):
             raise self.make_error("invalid", input=value)
         return super()._validated(value)
 
@@ -121,7 +131,7 @@ class CancelSchema(StrictSchema):
 class PageQuerySchema(StrictSchema):
     """The query of every list."""
 
-    limit = fields.Integer(load_default=50, validate=validate.Range(1, 500))
+    limit = Digits(load_default=50, validate=validate.Range(1, 500))
     after = fields.String(metadata={"description": "The `next` of the page before."})
 
 
