@@ -266,3 +266,9 @@ class TestTheThreeTables:
             (variable(setting), "" if setting.default is None else written(setting.default))
             for setting in fields(Config)
         ]
+
+
+def test_a_file_in_the_uri_that_cannot_be_read_is_a_wrong_setting() -> None:
+    """One sentence, and not the traceback of whoever opens it."""
+    with pytest.raises(ConfigError, match="^MONGODB_URI is wrong"):
+        Config.from_env({"MONGODB_URI": "mongodb://h/?tls=true&tlsCAFile=/nope"}, dotenv_path=None)

@@ -31,6 +31,8 @@ NOT_RUN = {
     "make lint": "make test begins with it",
     ".venv/bin/python -m pytest tests/domain": "make test runs all of them",
     ".venv/bin/python -m pytest tests/test_readme.py": "it is what runs this",
+    "make simulate SEEDS=10000 FIRST_SEED=1": "tests/faults/test_simulator.py plays 500 of them",
+    "make simulate SEED=17": "tests/faults/test_simulator.py has one told",
 }
 """The commands in the documents that no test runs, and why."""
 

@@ -16,12 +16,13 @@ from .clock import Clock, SystemClock
 from .config import Config
 from .logs import configure_logging, init_request_logging
 from .manager import TicketManager
+from .metrics import init_metrics
 from .services import EXTENSION, Services
 from .storage.client import connect
 from .storage.ledger import Ledger, ledger_collection
 
 TIGHTLY_LIMITED = {"bookings.initialize", "bookings.book", "bookings.cancel"}
-UNLIMITED = {"service.healthz", "service.readyz"}
+UNLIMITED = {"service.healthz", "service.readyz", "service.metrics"}
 
 
 def create_app(
@@ -41,6 +42,7 @@ def create_app(
     client = client or connect(config.mongodb_uri or embedded.connect_or_start(config))
 
     app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # no redirects in HTML: a path is right, or a 404
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     cast(DefaultJSONProvider, app.json).sort_keys = False
     app.extensions[EXTENSION] = build_services(config, client, clock)
@@ -48,6 +50,7 @@ def create_app(
     # The order of these is the order in which a request passes them.
     counter = limits.make_counter(config, clock)
     init_request_logging(app, clock)
+    init_metrics(app, clock)
     auth.init_auth(app, config, counter, clock)
     problems.register_error_handlers(app)
 

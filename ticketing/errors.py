@@ -132,11 +132,12 @@ class StorageUnavailable(Unavailable):
 
     code = "storage_unavailable"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The storage did not answer in time. Whether the request took effect is unknown: "
-            "repeat it with the same Idempotency-Key."
-        )
+    def __init__(
+        self,
+        message: str = "The storage did not answer in time. Whether the request took effect is unknown: "
+        "repeat it with the same Idempotency-Key.",
+    ) -> None:
+        super().__init__(message)
 
 
 class Overloaded(Unavailable):

@@ -5,19 +5,27 @@ its main thread and hands each request to one of its threads. A wrong setting of
 gunicorn prints its message without a traceback, and ends.
 """
 
+import gc
 import os
 import socket
 import struct
 import sys
+from pathlib import Path as _Path
 from typing import Any
 
 from gunicorn.glogging import Logger as _GunicornLogger
 
+from ticketing import http_errors as _http_errors
 from ticketing.config import Config as _Config
 from ticketing.embedded import EmbeddedError, connect_or_start
 from ticketing.logs import configure_logging
 
 _config = _Config.from_env()
+
+# The workers inherit both. prometheus_client looks for its folder when it is imported: not before this line.
+_http_errors.install()
+_metrics_folder = _Path(_config.data_dir, "metrics").absolute()
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
 
 _SLOW_CLIENT_S = 5
 """How long a thread waits for the next bytes of a request, or for a client to take its answer."""
@@ -97,6 +105,29 @@ def on_starting(server: Any) -> None:
         os.environ["MONGODB_URI"] = connect_or_start(_config)
     except EmbeddedError as error:
         sys.exit(f"Error: {error}")
+    try:
+        # Counting begins anew with each start: files of the last one would add up for ever.
+        _metrics_folder.mkdir(parents=True, exist_ok=True)
+        for file in _metrics_folder.glob("*.db"):
+            file.unlink()
+    except OSError as error:
+        sys.exit(f"Error: The folder {_metrics_folder}, below DATA_DIR, cannot be used: {error.strerror}.")
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A worker is gone: what it counted stays, what only a living one can tell goes."""
+    # Here, because it looks for its folder: see above.
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let the garbage collector look less often. What a worker keeps is immutable and has no cycles.
+
+    Folding 100,000 transitions took 2.6 s with Python's own thresholds and 1.1 s with these.
+    """
+    gc.set_threshold(100_000, 50, 1_000)
 
 
 def when_ready(server: Any) -> None:
@@ -104,6 +135,7 @@ def when_ready(server: Any) -> None:
 
     gthread gives a thread to a connection that has sent nothing yet, and then reads without a limit of time.
     As many clients as there are threads, each sending half a request, would stop a worker for good.
+    Who goes on sending a byte now and then still holds a thread: against that, a proxy that buffers.
     """
     patience = struct.pack("ll", _SLOW_CLIENT_S, 0)
     for listener in server.LISTENERS:

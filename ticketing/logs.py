@@ -32,7 +32,7 @@ REQUEST_ID_HEADER = "X-Request-ID"
 REQUEST_ID_PATTERN = re.compile(r"[!-~]{1,128}")
 """Visible ASCII only: the id is written to logs and sent back in a header."""
 
-QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by whoever watches the service: logged at debug."""
 
 SECRET_LENGTH_MIN = 6
@@ -106,10 +106,15 @@ def init_request_logging(app: Flask, clock: Clock) -> None:
     app.after_request(end)
 
 
+def new_request_id() -> str:
+    """Return an id for a request that brought none."""
+    return secrets.token_hex(16)
+
+
 def _request_id(given: str | None) -> str:
     if given is not None and REQUEST_ID_PATTERN.fullmatch(given):
         return given
-    return secrets.token_hex(16)
+    return new_request_id()
 
 
 def _request_facts(response: Response, duration_s: float) -> dict[str, Any]:

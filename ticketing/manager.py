@@ -34,6 +34,12 @@ from .errors import (
 
 log = logging.getLogger(__name__)
 
+# While the storage is away nobody waits for it in vain: one request a second tries it, the others are told at once.
+# Else the threads of a worker would stand still together again and again, and whoever waits for a thread has no
+# deadline yet: one deadline and one probe is what the last of them may have to wait.
+PROBE_EVERY_S = 1.0
+PROBE_DEADLINE_S = 3.0
+
 # A commit stays far below MongoDB's 16 MB a document, and a deciding leader yields now and then.
 BATCH_CHANGES_MAX = 5_000
 
@@ -66,7 +72,7 @@ class TicketManager:
         ledger: Ledger,
         clock: Clock,
         *,
-        deadline_s: float = 8.0,
+        deadline_s: float = 6.0,
         state_orders_max: int = 1_000_000,
         queue_length_max: int = 2_000,
     ) -> None:
@@ -80,6 +86,7 @@ class TicketManager:
         self._lock = threading.Lock()
         self._queues: OrderedDict[str, _EventQueue] = OrderedDict()  # the least recently used event first
         self._orders_kept = 0
+        self._probe_at_s: float | None = None  # while the storage is away: when the next request may try it
 
     def execute(self, command: Command) -> Answer:
         """Carry out a command: durable when this returns.
@@ -125,6 +132,7 @@ class TicketManager:
 
     def _join(self, request: _Request) -> tuple[_EventQueue, bool]:
         with self._lock:
+            self._admit(request)
             queue = self._queues.get(request.event_id)
             if queue is None:
                 queue = self._queues[request.event_id] = _EventQueue(request.event_id)
@@ -137,6 +145,23 @@ class TicketManager:
             leads = not queue.has_leader
             queue.has_leader = True
         return queue, leads
+
+    def _admit(self, request: _Request) -> None:
+        """Raise `StorageUnavailable` at once while the storage is away, but for one request now and then."""
+        if self._probe_at_s is None:
+            return
+        now_s = self._clock.monotonic()
+        if now_s < self._probe_at_s:
+            raise StorageUnavailable
+        self._probe_at_s = now_s + PROBE_EVERY_S
+        request.deadline = min(request.deadline, now_s + PROBE_DEADLINE_S)
+
+    def _note_storage(self, is_away: bool) -> None:
+        """After a success all are let in again. After a failure the next request tries at once, then one a second."""
+        if is_away:
+            self._probe_at_s = max(self._clock.monotonic(), self._probe_at_s or 0.0)
+        else:
+            self._probe_at_s = None
 
     def _give_up(self, queue: _EventQueue, request: _Request) -> None:
         """The deadline passed while `request` waited. It may be in a commit by now: nobody here knows."""
@@ -157,9 +182,11 @@ class TicketManager:
         with self._lock:
             batch, queue.requests = queue.requests, []
         failure: Exception = StorageUnavailable()
+        is_away = False
         try:
             self._settle(queue, batch, deadline)
         except StorageUnavailable:
+            is_away = True
             log.warning("storage unavailable", extra={"event_id": queue.event_id, "requests": len(batch)})
         except Exception as error:
             failure = error
@@ -168,6 +195,7 @@ class TicketManager:
                 if not request.is_answered:
                     request.error = failure
             with self._lock:
+                self._note_storage(is_away)
                 self._hand_over(queue)
                 self._forget_least_recently_used()
             for request in batch:

@@ -124,7 +124,7 @@ def json_of(response: TestResponse) -> Any:
 
 
 def challenged(response: TestResponse) -> None:
-    """Fail unless this is a 401 as the contract has it."""
+    """Fail unless this is a 401 with its challenge."""
     check_problem(response)
     refused(response, 401, "unauthorized")
     assert response.headers.getlist("WWW-Authenticate") == [CHALLENGE]

@@ -1,4 +1,4 @@
-"""Bodies as nobody should send them: each is refused as the contract says, and changes nothing."""
+"""Bodies as nobody should send them: each is refused, and changes nothing."""
 
 from __future__ import annotations
 

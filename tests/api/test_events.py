@@ -30,7 +30,7 @@ def sold_out(api: Api) -> Api:
 
 @on_both
 def test_the_status(sold_out: Api) -> None:
-    """Exactly the members of the contract."""
+    """Exactly these members, no more and no less."""
     answer = sold_out.get(f"/status/{EVENT_ID}")
     assert answer.status_code == 200
     assert list(answer.json) == STATUS_MEMBERS

@@ -134,7 +134,7 @@ PROVOKED: dict[type[errors.TicketingError], tuple[int, Callable[[Api], Answer], 
     errors.AlreadyBooked: (409, _already_booked, {"order_id"}),
     errors.ExceedsMaxTicketsPerOrder: (422, _exceeds_max_tickets_per_order, {"maximum", "errors"}),
     errors.ExceedsTotalTickets: (422, _exceeds_total_tickets, {"maximum", "errors"}),
-    errors.IdempotencyKeyReused: (422, _idempotency_key_reused, set()),
+    errors.IdempotencyKeyReused: (422, _idempotency_key_reused, {"errors"}),
     errors.StorageUnavailable: (503, _storage_unavailable, set()),
     errors.Overloaded: (503, _overloaded, set()),
     errors.LedgerDamaged: (503, _ledger_damaged, set()),
@@ -291,3 +291,23 @@ class TestHttpErrors:
         refused(api.post("/cancel", {"order_id": "x"}, staff=False), 403, "authentication_not_configured")
         refused(api.get(f"/events/{EVENT_ID}/orders"), 403, "authentication_not_configured")
         refused(api.book("ada"), 404, "event_not_found")
+
+
+def test_a_path_with_two_slashes_is_not_found(api: Api) -> None:
+    """No redirect to where it might have meant, which would be HTML and speak of the client's Host."""
+    api.initialize()
+    refused(api.get(f"/events//{EVENT_ID}"), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/healthz"])
+def test_a_probe_with_a_wrong_password_is_answered(api: Api, path: str) -> None:
+    """The service is not ill because a probe's password is."""
+    assert api.client.get(path, auth=("admin", "wrong")).status_code == 200
+
+
+def test_a_reused_key_is_named_among_the_errors(api: Api) -> None:
+    """Every 422 says by field what is wrong."""
+    api.initialize()
+    api.book("ada", key="k")
+    problem = refused(api.book("ben", key="k"), 422, "idempotency_key_reused")
+    assert list(problem["errors"]) == ["Idempotency-Key"]

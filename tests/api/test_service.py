@@ -1,14 +1,16 @@
-"""/healthz, /readyz, the request's id, and the methods that nobody asked for."""
+"""/healthz, /readyz, /metrics, the request's id, and the methods that nobody asked for."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 from mongomock.database import Database
+from prometheus_client.parser import text_string_to_metric_families
 from pymongo.errors import ServerSelectionTimeoutError
 
-from .conftest import EVENT_ID, Api, Client, refused
+from .conftest import EVENT_ID, Api, Client, MakeApp, refused
 
 with_mongod = pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
 
@@ -92,3 +94,72 @@ def test_another_path(client: Client, path: str) -> None:
         answer = client.open(path, method=method)
         assert answer.status_code == 404
     refused(client.get(path), 404, "not_found")
+
+
+def counted(client: Client) -> dict[tuple[str, ...], float]:
+    """(method, route, status) -> requests, and (route,) -> how many durations were taken."""
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return {
+        tuple(each.labels[name] for name in ("method", "route", "status") if name in each.labels): each.value
+        for family in text_string_to_metric_families(answer.text)
+        for each in family.samples
+        if each.name in ("ticketing_http_requests_total", "ticketing_http_request_duration_seconds_count")
+    }
+
+
+def test_every_answer_is_counted_under_its_rule(make_app: MakeApp) -> None:
+    """What the view answered, what it refused, and what no view was asked for. A path is never a label."""
+    client = make_app().test_client()
+    client.get("/healthz")
+    client.head("/healthz")
+    client.get("/status/one")
+    client.get("/status/two")
+    client.post("/initialize", json={})
+    client.get("/status/one", auth=("nobody", "wrong"))
+    client.get("/nowhere")
+    client.get("/elsewhere")
+    client.get("/book")
+    assert counted(client) == {
+        ("GET", "/healthz", "200"): 1,
+        ("HEAD", "/healthz", "200"): 1,
+        ("GET", "/status/<event_id>", "401"): 1,
+        ("GET", "/status/<event_id>", "404"): 2,
+        ("POST", "/initialize", "401"): 1,
+        ("GET", "none", "404"): 2,
+        ("GET", "none", "405"): 1,
+        ("/healthz",): 2,
+        ("/status/<event_id>",): 3,
+        ("/initialize",): 1,
+        ("none",): 3,
+    }
+    assert counted(client)[("GET", "/metrics", "200")] == 1
+
+
+def test_a_method_that_nobody_knows_makes_no_series_of_its_own(make_app: MakeApp) -> None:
+    """Or anybody could fill the memory of the service and of Prometheus."""
+    client = make_app().test_client()
+    for method in ("BREW", "WHEN"):
+        client.open("/healthz", method=method)
+    assert counted(client) == {("other", "none", "405"): 2, ("none",): 2}
+
+
+def test_an_answer_that_nobody_expected_is_counted(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500, under the rule of its view."""
+    app = make_app()
+    monkeypatch.setitem(app.view_functions, "service.healthz", lambda: 1 // 0)
+    client = app.test_client()
+    refused(client.get("/healthz"), 500, "internal_error")
+    assert counted(client)[("GET", "/healthz", "500")] == 1
+
+
+def test_metrics_are_asked_for_freely_and_quietly(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    """No limit counts it, and it fills no log; what a limit refuses is counted."""
+    client = make_app(ratelimit_enabled=True, ratelimit_default="1 per minute").test_client()
+    with caplog.at_level(logging.INFO):
+        for _ in range(5):
+            counted(client)
+    assert caplog.records == []
+    assert [client.get(f"/status/{EVENT_ID}").status_code for _ in range(3)] == [404, 429, 429]
+    assert counted(client)[("GET", "/status/<event_id>", "429")] == 2

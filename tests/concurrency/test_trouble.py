@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +11,7 @@ from pymongo.database import Database
 
 from tests.domain.rehearsal import request
 from ticketing.clock import SystemClock
+from ticketing.domain.model import Transition
 from ticketing.errors import (
     AlreadyBooked,
     EventExists,
@@ -19,7 +21,7 @@ from ticketing.errors import (
     Overloaded,
     StorageUnavailable,
 )
-from ticketing.manager import TicketManager
+from ticketing.manager import PROBE_DEADLINE_S, PROBE_EVERY_S, TicketManager
 from ticketing.storage.client import connect
 from ticketing.storage.ledger import Ledger, ledger_collection
 
@@ -27,6 +29,7 @@ from .stage import (
     Gate,
     LossyLedger,
     LostAnswer,
+    MemoryLedger,
     WatchedClock,
     assert_nothing_is_left_behind,
     booking,
@@ -446,3 +449,51 @@ def test_a_hole_is_not_filled_by_who_opens_the_event_again(
     ledger.commits["concert"] = [beginning, [booked]]
     with pytest.raises(EventExists):
         manager.execute(opening())
+
+
+def test_while_the_storage_is_away_one_request_a_second_tries_it() -> None:
+    """After a failure one request tries the storage, the others are told at once; the first success lets all in."""
+    ledger, clock = MemoryLedger(), SteppedClock()
+    manager = TicketManager(ledger, clock)
+    manager.execute(opening())
+    ledger.appends = [StorageUnavailable(), StorageUnavailable()]
+    for user in ("the first to meet it", "the probe"):
+        with pytest.raises(StorageUnavailable):
+            manager.execute(booking(user))
+    for number in range(20):
+        with pytest.raises(StorageUnavailable):
+            manager.execute(booking(f"user {number}"))
+    assert ledger.attempts == 3, "somebody tried who should have been told at once"
+    clock.passed_s += PROBE_EVERY_S
+    assert manager.execute(booking("the next probe")).order is not None
+    assert manager.execute(booking("all are let in again")).order is not None
+
+
+def test_a_probe_has_less_time_than_another_request() -> None:
+    """Who waited for a thread while the storage went away is still answered in time."""
+    ledger, clock = MemoryLedger(), SteppedClock()
+    deadlines: list[float] = []
+    append = ledger.append
+
+    def noting(event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+        deadlines.append(deadline - clock.monotonic())
+        return append(event_id, transitions, deadline)
+
+    ledger.append = noting  # type: ignore[method-assign]
+    manager = TicketManager(ledger, clock, deadline_s=6.0)
+    manager.execute(opening())
+    ledger.appends = [StorageUnavailable()]
+    with pytest.raises(StorageUnavailable):
+        manager.execute(booking("ada"))
+    manager.execute(booking("ben"))
+    assert deadlines == [6.0, 6.0, PROBE_DEADLINE_S]
+
+
+class SteppedClock(SystemClock):
+    """Time passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.passed_s

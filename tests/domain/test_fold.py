@@ -163,3 +163,12 @@ def test_the_life_of_an_order_has_an_end() -> None:
     assert set(NEXT_STATUSES) == {None, *OrderStatus}
     assert all(status not in following for status, following in NEXT_STATUSES.items())
     assert not NEXT_STATUSES[OrderStatus.CANCELLED]
+
+
+@pytest.mark.parametrize("wrong", [{"name": 5}, {"total_tickets": 3.5}, {"total_tickets": "3"}])
+def test_an_event_with_fields_of_the_wrong_type_is_a_contradiction(wrong: dict[str, Any]) -> None:
+    """It would be served, and fail later, in the middle of an answer."""
+    fields = {"name": "Concert", "total_tickets": 3, "max_tickets_per_order": 10, **wrong}
+    opening = Transition(1, TransitionType.INITIALIZED, OPENING, event=fields)
+    with pytest.raises(LedgerContradiction, match="wrong type"):
+        fold(EventState("e"), [opening])

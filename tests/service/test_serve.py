@@ -1,4 +1,4 @@
-"""`python -m ticketing`, which is `make run`: everything that the issue promises of it, on real processes."""
+"""`python -m ticketing`, which is `make run`: everything that is promised of it, on real processes."""
 
 from __future__ import annotations
 
@@ -434,6 +434,54 @@ class TestSlowClients:
             assert service.get("/healthz").status_code == 200
         service.wait_until_output_has("a client was too slow")
         assert "Traceback" not in service.output
+        assert service.stop() == 0
+
+
+class TestWhatGunicornRefuses:
+    @pytest.mark.parametrize(
+        ("sent", "status", "code"),
+        [
+            (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
+            (b"GET / HTTP/1.1\r\nX-Big: " + b"a" * 9_216 + b"\r\n\r\n", 431, "headers_too_large"),
+            (b"GET / HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 101 + b"\r\n", 431, "headers_too_large"),
+            (b"<script>hunter2</script>\r\n\r\n", 400, "bad_request"),
+            (b"GET / HTTP/1.1\r\nhunter2 : 1\r\n\r\n", 400, "bad_request"),
+            (b"POST / HTTP/1.1\r\nTransfer-Encoding: hunter2\r\n\r\n", 501, "not_implemented"),
+        ],
+    )
+    def test_it_is_a_problem_too(self, lean_service: Service, sent: bytes, status: int, code: str) -> None:
+        """As any other error, with an id that the log has; nothing of what came is sent back."""
+        with socket.create_connection(("127.0.0.1", lean_service.port), DEADLINE_S) as connection:
+            connection.sendall(sent)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            text = answer.read().decode()
+            assert connection.recv(1) == b""
+        problem = json.loads(text)
+        assert problem.keys() == {"type", "title", "status", "detail", "code"}
+        assert (answer.status, problem["status"], problem["code"]) == (status, status, code)
+        assert problem["type"] == f"urn:ticketing:problem:{code}"
+        assert answer.reason == problem["title"]
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.headers["Connection"] == "close"
+        assert "hunter2" not in text and "aaa" not in text
+        request_id = answer.headers["X-Request-ID"]
+        assert re.fullmatch("[0-9a-f]{32}", request_id)
+        lean_service.wait_until_output_has(request_id)
+        assert "Traceback" not in lean_service.output
+        assert lean_service.get("/healthz").status_code == 200
+
+    def test_gunicorn_without_our_settings_is_left_alone(self, make_lean_service: Start) -> None:
+        """It serves, with answers to such requests that are its own, and counts in memory."""
+        port = free_port()
+        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "wsgi:app"]
+        service = make_lean_service(command=command)
+        service.url = f"http://127.0.0.1:{port}"
+        service.start()
+        eventually(service.is_healthy)
+        assert 'route="/healthz"' in service.get("/metrics").text
+        assert service.get("/" + "a" * 5_000).status_code == 414
+        assert not (service.folder / "var" / "metrics").exists()
         assert service.stop() == 0
 
 

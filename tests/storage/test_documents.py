@@ -127,3 +127,11 @@ def test_what_is_no_commit_is_refused(document: dict[str, Any]) -> None:
     """With one of the errors that the ledger expects, whatever is wrong."""
     with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
         transitions_of(document)
+
+
+def test_a_time_that_is_no_date_is_refused() -> None:
+    """It would be shown to clients, and could not be."""
+    document = commit_document("e", [Transition(1, TransitionType.BOOKED, datetime(2027, 1, 1, tzinfo=UTC))], b"n")
+    document["transitions"][0]["at"] = "yesterday"
+    with pytest.raises(TypeError, match="no date"):
+        transitions_of(document)

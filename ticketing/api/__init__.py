@@ -3,7 +3,7 @@
     bookings.py     POST /initialize, /book, /cancel
     events.py       GET  /status/<event_id>, /events/<event_id>/…
     orders.py       GET  /orders/<order_id>
-    service.py      GET  /healthz, /readyz
+    service.py      GET  /healthz, /readyz, /metrics
     schemas.py      what goes in and out
     problems.py     errors -> application/problem+json
     auth.py         who is calling, and what they may do

@@ -320,7 +320,10 @@ def _caller_by_credentials() -> Any:
 def _identify() -> None:
     """Learn who is calling, before the rate limit and the view. An unknown path stays a 404 for everybody."""
     g.caller = None
-    if request.endpoint is not None and "Authorization" in request.headers:
+    # Nor does a probe's wrong password make the service look ill.
+    if request.endpoint is None or request.blueprint == "service":
+        return
+    if "Authorization" in request.headers:
         g.caller = _caller_by_credentials()
 
 

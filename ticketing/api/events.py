@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, jsonify, request
 from flask_smorest import Blueprint
 
-from ..domain.model import EventState, Order
+from ..domain.model import EventState, Order, OrderStatus
 from ..errors import EventNotFound
 from ..ids import is_event_id
 from ..services import services
@@ -95,9 +95,11 @@ def orders(query: dict[str, Any], event_id: str) -> Any:
     after = number_after(query)
     state = _state_of(event_id)
     wanted = {name: query[name] for name in ("status", "user_id") if name in query}
+    # Who waits is known; the others are looked through, from the page's first on.
+    waiting_only = query.get("status") == OrderStatus.WAITING
     found = (
         order
-        for order in state.orders_by_arrival(after)
+        for order in (state.waiting_orders(after) if waiting_only else state.orders_by_arrival(after))
         if all(getattr(order, name) == value for name, value in wanted.items())
     )
     body, headers = page_of(

@@ -39,6 +39,7 @@ STATUSES: Mapping[type[errors.TicketingError], HTTPStatus] = {
 FIELDS: Mapping[type[errors.TicketingError], str] = {
     errors.ExceedsMaxTicketsPerOrder: "quantity",
     errors.ExceedsTotalTickets: "quantity",
+    errors.IdempotencyKeyReused: "Idempotency-Key",
 }
 
 # What Werkzeug and Flask raise by themselves, by status: the code and a sentence without their HTML.
@@ -50,9 +51,11 @@ HTTP_CODES: Mapping[int, tuple[str, str]] = {
     405: ("method_not_allowed", "This path does not answer to this method."),
     406: ("not_acceptable", "The answer is JSON and nothing else."),
     413: ("body_too_large", "The body is larger than 64 KiB."),
+    414: ("uri_too_long", "The request line is too long."),
     415: ("unsupported_media_type", "The body must be JSON: send Content-Type: application/json."),
     422: ("validation_failed", "Some fields are wrong: see errors."),
     429: ("rate_limited", "Too many requests. Come back after the time in Retry-After."),
+    431: ("headers_too_large", "There are too many header fields, or one of them is too large."),
     500: ("internal_error", "Something went wrong on our side. The X-Request-ID finds it in the log."),
 }
 

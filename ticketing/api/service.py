@@ -1,12 +1,14 @@
-"""GET /healthz and /readyz: is the process alive, can it do its work."""
+"""GET /healthz, /readyz and /metrics: is the process alive, can it do its work, what did it do."""
 
 from __future__ import annotations
 
 import pymongo
+from flask import Response
 from flask_smorest import Blueprint
 from pymongo.errors import PyMongoError
 
 from ..errors import StorageUnavailable
+from ..metrics import MEDIA_TYPE, exposition
 from ..services import services
 from .openapi import documented
 from .schemas import HealthSchema
@@ -33,7 +35,15 @@ def readyz() -> dict[str, str]:
         with pymongo.timeout(READY_TIMEOUT_S):
             hello = services().database.client.admin.command("hello")
     except PyMongoError as error:
-        raise StorageUnavailable from error
+        raise StorageUnavailable("MongoDB does not answer.") from error
     if not hello.get("isWritablePrimary"):
-        raise StorageUnavailable
+        raise StorageUnavailable("MongoDB takes no writes now.")
     return {"status": "ok"}
+
+
+@blueprint.get("/metrics")
+@blueprint.response(200, {"type": "string"}, content_type=MEDIA_TYPE)
+@documented(blueprint)
+def metrics() -> Response:
+    """How many requests were answered, and how fast, as Prometheus reads it. Over all workers of this host."""
+    return exposition()

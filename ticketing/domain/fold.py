@@ -102,6 +102,9 @@ class _Folding:
     def _open_event(self, transition: Transition) -> None:
         if self.event is not None:
             raise self.contradiction(transition, "initializes the event again")
+        fields = transition.event or {}
+        if not isinstance(fields["name"], str) or not isinstance(fields["total_tickets"], int):
+            raise TypeError("an event's fields are of the wrong type")
         self.event = Event(
             event_id=self.event_id, created_at=transition.at, **(transition.event or {})
         )

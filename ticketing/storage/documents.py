@@ -18,6 +18,7 @@ the fold does it in memory, the `orders` view in MongoDB.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from ..domain.model import OrderChange, OrderStatus, RequestKey, Transition, TransitionType
@@ -82,6 +83,8 @@ def _order_document(change: OrderChange) -> dict[str, Any]:
 
 
 def _transition(document: dict[str, Any]) -> Transition:
+    if not isinstance(document["at"], datetime):
+        raise TypeError("`at` is no date")
     request = document.get("request")
     refusal = document.get("refusal")
     return Transition(
