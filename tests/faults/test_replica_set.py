@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from pymongo.errors import PyMongoError
 
 from tests.service.running import eventually
 
@@ -21,17 +21,24 @@ FROZEN_S = 15.0
 BACK_WITHIN_S = 10.0
 
 
-@pytest.fixture
-def replica_set(tmp_path: Path) -> Iterator[ReplicaSet]:
-    """Three members and a primary."""
-    with ReplicaSet(tmp_path / "replica-set") as running:
+@pytest.fixture(scope="module")
+def running_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
+    """Three members and a primary, for all tests of this file."""
+    with ReplicaSet(tmp_path_factory.mktemp("replica-set")) as running:
         yield running
 
 
 @pytest.fixture
-def load(replica_set: ReplicaSet, start_service: Start) -> Load:
-    """Clients of a service on the replica set."""
-    clients = new_load(start_service(MONGODB_URI=replica_set.uri))
+def replica_set(running_set: ReplicaSet) -> ReplicaSet:
+    """The replica set with all its members well, whatever the test before did to them."""
+    eventually(lambda: len(_healthy(running_set)) == 3)
+    return running_set
+
+
+@pytest.fixture
+def load(replica_set: ReplicaSet, start_service: Start, request: pytest.FixtureRequest) -> Load:
+    """Clients of a service on the replica set, and an event of their own."""
+    clients = new_load(start_service(MONGODB_URI=replica_set.uri), request.node.name)
     clients.initialize(TICKETS)
     return clients
 
@@ -106,8 +113,11 @@ def _unavailable(load: Load) -> int:
 
 
 def _healthy(replica_set: ReplicaSet) -> list[str]:
-    with replica_set.primary().client() as client:
-        members = client.admin.command("replSetGetStatus")["members"]
+    try:
+        with replica_set.primary().client() as client:
+            members = client.admin.command("replSetGetStatus")["members"]
+    except PyMongoError:  # the primary has just changed
+        return []
     return [member["name"] for member in members if member["stateStr"] in ("PRIMARY", "SECONDARY")]
 
 
