@@ -33,7 +33,8 @@ def create_app(
 ) -> Flask:
     """The WSGI app. Without a config it reads the environment, and sets up the logging of the process.
 
-    Raises `ConfigError`. Opens no connection: an app may be made before its server forks.
+    Raises `ConfigError`. With a MONGODB_URI it opens no connection, so it may be made before its server forks;
+    without one it finds or starts the embedded mongod.
     """
     if config is None:
         config = Config.from_env()

@@ -299,10 +299,9 @@ def test_a_path_with_two_slashes_is_not_found(api: Api) -> None:
     refused(api.get(f"/events//{EVENT_ID}"), 404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/healthz"])
-def test_a_probe_with_a_wrong_password_is_answered(api: Api, path: str) -> None:
+def test_a_probe_with_a_wrong_password_is_answered(api: Api) -> None:
     """The service is not ill because a probe's password is."""
-    assert api.client.get(path, auth=("admin", "wrong")).status_code == 200
+    assert api.client.get("/healthz", auth=("admin", "wrong")).status_code == 200
 
 
 def test_a_reused_key_is_named_among_the_errors(api: Api) -> None:

@@ -123,5 +123,3 @@ def _healthy(replica_set: ReplicaSet) -> list[str]:
 
 def _check(load: Load, replica_set: ReplicaSet) -> None:
     assert violations(load.history(replica_set.uri, DATABASE)) == []
-    errors = {attempt.outcome for attempt in load.attempts if attempt.outcome.startswith("error")}
-    assert errors == set()

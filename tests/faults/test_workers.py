@@ -54,7 +54,7 @@ def test_a_killed_mongod_comes_back_and_nothing_is_lost(start_service: Start) ->
     assert violations(load.history(embedded_uri(service), DATABASE)) == []
 
 
-def test_stopping_under_load_answers_what_was_accepted(start_service: Start) -> None:
+def test_stopping_under_load_loses_nothing(start_service: Start) -> None:
     """SIGTERM under load: what clients were told is in the ledger, and nothing is left running."""
     service = start_service()
     load = new_load(service)

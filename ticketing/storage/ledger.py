@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 COLLECTION = "ledger"
-PAGE_SIZE = 500  # commits read at once: a page of full batches stays far below what a worker can spare
+PAGE_SIZE = 500  # commits read at once; one holds what the threads of a worker asked for together, a few dozen mostly
 # One try. A frozen primary must not eat the whole deadline; and a majority may learn of a commit by heartbeat
 # only, every 2 s, while a secondary looks for a new source.
 ATTEMPT_S = 2.5
