@@ -69,7 +69,7 @@ class TestReading:
         dotenv = tmp_path / ".env"
         dotenv.write_text("PORT=9000\nHOST=0.0.0.0\n# WEB_THREADS=3\n")
         config = Config.from_env({"PORT": "9001"}, dotenv_path=str(dotenv))
-        assert (config.port, config.host, config.web_threads) == (9001, "0.0.0.0", 16)
+        assert (config.port, config.host, config.web_threads) == (9001, "0.0.0.0", 4)
 
     def test_the_process_environment_is_the_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without an argument the real environment is read, and `.env` of the current folder, if there."""

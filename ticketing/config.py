@@ -176,7 +176,12 @@ class Config:
     web_concurrency: int = _setting(
         2, "worker processes", "a whole number from 1 to 256", validate.Range(1, 256)
     )
-    web_threads: int = _setting(16, "threads in each", "a whole number from 1 to 512", validate.Range(1, 512))
+    web_threads: int = _setting(
+        4,
+        "system threads in each, which check passwords; connections need none",
+        "a whole number from 1 to 512",
+        validate.Range(1, 512),
+    )
     trusted_proxies: int = _setting(
         0, "how many proxies stand in front", "a whole number from 0 to 16", validate.Range(0, 16)
     )

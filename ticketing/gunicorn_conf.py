@@ -1,14 +1,14 @@
 """gunicorn's settings, from ours: `gunicorn -c python:ticketing.gunicorn_conf wsgi:app`.
 
-Each name that gunicorn knows is one of its settings; the others begin with `_`. Its gthread worker accepts in
-its main thread and hands each request to one of its threads. A wrong setting of ours raises ConfigError here:
-gunicorn prints its message without a traceback, and ends.
+Each name that gunicorn knows is one of its settings; the others begin with `_`. A wrong setting of ours raises
+ConfigError here: gunicorn prints its message without a traceback, and ends.
 """
+
+from ticketing import worker as _worker  # before all others: it makes threads green
 
 import gc
 import os
-import socket
-import struct
+import resource
 import sys
 from pathlib import Path as _Path
 from typing import Any
@@ -27,8 +27,11 @@ _http_errors.install()
 _metrics_folder = _Path(_config.data_dir, "metrics").absolute()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
 
-_SLOW_CLIENT_S = 5
-"""How long a thread waits for the next bytes of a request, or for a client to take its answer."""
+_CONNECTIONS_MAX = 10_000
+"""Open connections of a worker. A green thread each: 5,000 idle ones took about 170 MB."""
+
+_FILES_BESIDE = 200
+"""What a worker opens besides: its connections to MongoDB and Redis, logs, counters."""
 
 
 class _Logger(_GunicornLogger):
@@ -39,8 +42,8 @@ class _Logger(_GunicornLogger):
         configure_logging(_config)
 
     def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        # The kernel's patience with a client has ended, see `when_ready`: that is worth no traceback.
-        if isinstance(sys.exc_info()[1], BlockingIOError):
+        # The worker's patience with a client has ended, see `keepalive`: that is worth no traceback.
+        if isinstance(sys.exc_info()[1], TimeoutError):
             self.info("a client was too slow: its connection was closed")
         else:
             super().exception(msg, *args, **kwargs)
@@ -49,10 +52,10 @@ class _Logger(_GunicornLogger):
 bind = _config.bind_address
 proc_name = "ticketing"
 
-# Many threads in few processes: threads share commits, processes race each other for a ledger's next place.
+# One for each core: requests in one process share commits, processes race each other for a ledger's next place.
 workers = _config.web_concurrency
+worker_class = _worker.Worker
 threads = _config.web_threads
-worker_class = "gthread"
 
 # Each worker makes its own MongoClient, threads and locks, after the fork: none of them survives one.
 preload_app = False
@@ -60,16 +63,20 @@ preload_app = False
 # A worker keeps the state of its events in memory; its replacement would have to fold them all again.
 max_requests = 0
 
-# Open connections a worker keeps; between two requests they cost no thread. Who comes on top of that waits in
-# the kernel's queue: a rush of thousands in one second is served late, not refused.
-worker_connections = 1000
+# As many files as the system lets this process open, so that connections are what there can be many of.
+_, _files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_files_max, _files_max))
+
+# Who comes on top of that waits in the kernel's queue: a rush of thousands in one second is served late, not refused.
+worker_connections = min(_CONNECTIONS_MAX, _files_max - _FILES_BESIDE)
 backlog = 2048
 
 # Longer than proxies keep their idle connections (60 s is usual). If ours were the side that closes first, a
 # proxy would send a request into a connection that is just being closed.
+# It is also how long a client may be silent in the middle of a request, or leave an answer unread.
 keepalive = 75
 
-# The heartbeat of a worker's main thread. It does not bound a request: REQUEST_DEADLINE_S does.
+# The heartbeat of a worker. It does not bound a request: REQUEST_DEADLINE_S does.
 timeout = 30
 
 # A stopping worker answers what it has accepted. Each of those requests has its answer within 10 s.
@@ -128,19 +135,3 @@ def post_worker_init(worker: Any) -> None:
     Folding 100,000 transitions took 2.6 s with Python's own thresholds and 1.1 s with these.
     """
     gc.set_threshold(100_000, 50, 1_000)
-
-
-def when_ready(server: Any) -> None:
-    """Keep slow clients from occupying threads: options which their connections inherit from the listener.
-
-    gthread gives a thread to a connection that has sent nothing yet, and then reads without a limit of time.
-    As many clients as there are threads, each sending half a request, would stop a worker for good.
-    Who goes on sending a byte now and then still holds a thread: against that, a proxy that buffers.
-    """
-    patience = struct.pack("ll", _SLOW_CLIENT_S, 0)
-    for listener in server.LISTENERS:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
-        if sys.platform == "linux":
-            # tcp(7): a connection is handed over when its first bytes are there, not before.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SLOW_CLIENT_S)

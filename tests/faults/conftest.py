@@ -19,8 +19,6 @@ SETTINGS = {
     "BASIC_AUTH_PASSWORD": CREDENTIALS[1],
     "RATELIMIT_ENABLED": "false",
     "WEB_CONCURRENCY": "2",
-    # A thread for each connection, on whichever worker it lands: who waits for a thread has no deadline yet.
-    "WEB_THREADS": "32",
     "LOG_LEVEL": "warning",
 }
 

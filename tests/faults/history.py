@@ -19,7 +19,8 @@ class Attempt:
     invoked_s: float
     returned: int | None = None  # None: it was cut off, by a crash or the client's own time limit
     returned_s: float | None = None
-    # confirmed, waiting, cancelled, initialized, read, unavailable, failed; refused:<code>; error:<what>
+    # confirmed, waiting, cancelled, initialized, read, unavailable, failed; refused:<code>; error:<what>;
+    # turned away: there was no connection
     outcome: str = "cut off"
     new_order_id: str | None = None
     order_id: str | None = None

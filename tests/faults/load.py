@@ -109,7 +109,7 @@ class Load:
             is_answered = attempt.returned is not None and attempt.outcome != "unavailable"
             if is_answered and rng.random() < 0.9:
                 return
-            if self._stop.is_set() and attempt.outcome == "cut off":
+            if self._stop.is_set() and attempt.outcome in ("cut off", "turned away"):
                 return  # the service has gone
             if not is_answered:
                 # A client that keeps the manners of Retry-After, only more eager.
@@ -128,6 +128,9 @@ class Load:
                 response = client.get(f"/status/{self.event_id}")
             else:
                 response = client.post(f"/{kind}", json=body, headers={"Idempotency-Key": str(key)})
+        except httpx.ConnectError:
+            attempt.outcome = "turned away"
+            return attempt
         except httpx.TransportError as error:
             attempt.outcome = "cut off" if not isinstance(error, httpx.ReadTimeout) else "error:no answer"
             if attempt.outcome != "cut off":

@@ -415,28 +415,6 @@ class TestOtherProcesses:
         assert "Traceback" not in finished.stderr
 
 
-class TestSlowClients:
-    def test_they_do_not_keep_others_waiting_for_good(self, make_lean_service: Start) -> None:
-        """More clients than threads: some say nothing, some send half a request. The rest is served."""
-        service = make_lean_service(WEB_CONCURRENCY="1", WEB_THREADS="2").start().wait_until_serving()
-        with contextlib.ExitStack() as stack:
-
-            def connect() -> socket.socket:
-                return stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
-
-            for _ in range(4):
-                connect()
-            # At once: the kernel keeps silent connections to itself.
-            assert httpx.get(f"{service.url}/healthz", timeout=4).status_code == 200
-            for _ in range(2):
-                connect().sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-            # When the kernel's patience with them has ended.
-            assert service.get("/healthz").status_code == 200
-        service.wait_until_output_has("a client was too slow")
-        assert "Traceback" not in service.output
-        assert service.stop() == 0
-
-
 class TestWhatGunicornRefuses:
     @pytest.mark.parametrize(
         ("sent", "status", "code"),

@@ -1,0 +1,148 @@
+"""Clients as bad as they come, by the thousand: the others are served as if nothing was."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import resource
+import socket
+import sys
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.service.conftest import Start
+from tests.service.running import Service, eventually, free_port
+
+CONNECTIONS = 5_000
+HEAD = b"POST /book HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n"
+# What a client sends at first; the rest follows a byte at a time, or never.
+BEGINNINGS = (b"", b"G", b"GET /healthz HTTP/1.1\r\nX-Slow: ", HEAD, HEAD + b'{"event_id": "')
+CREDENTIALS = ("admin", "a password for the tests")
+SETTINGS = {
+    "BASIC_AUTH_USERNAME": CREDENTIALS[0],
+    "BASIC_AUTH_PASSWORD": CREDENTIALS[1],
+    "RATELIMIT_ENABLED": "false",  # all of them come from one address
+}
+PATIENCE_S = 10.0  # for an answer, at any time
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """This process may open as many files as the system allows it at all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Crowd:
+    """Connections that hold on to a service and ask for nothing."""
+
+    def __init__(self, port: int, stack: contextlib.ExitStack) -> None:
+        self._port = port
+        self._stack = stack
+        self._sockets: list[socket.socket] = []
+
+    def grow(self, count: int) -> None:
+        """More of them; each has begun in another way."""
+        for beginning in itertools.islice(itertools.cycle(BEGINNINGS), count):
+            connection = self._stack.enter_context(
+                socket.create_connection(("127.0.0.1", self._port), PATIENCE_S)
+            )
+            connection.sendall(beginning)
+            self._sockets.append(connection)
+
+    def drip(self) -> None:
+        """Each that has begun to say something goes on with one byte."""
+        for connection, beginning in zip(self._sockets, itertools.cycle(BEGINNINGS), strict=False):
+            if beginning:
+                connection.sendall(b"a")
+
+    def still_there(self) -> int:
+        """How many the service has not let go."""
+        return sum(_is_open(connection) for connection in self._sockets)
+
+
+@pytest.fixture
+def crowd_at(many_files: None) -> Iterator[Callable[[int], Crowd]]:
+    """Makes a crowd at a port, which goes home after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda port: Crowd(port, stack)
+
+
+class TestACrowd:
+    def test_others_are_served(self, make_lean_service: Start, crowd_at: Callable[[int], Crowd]) -> None:
+        """5,000 connections that are idle, or send a byte now and then, and one that books."""
+        service = make_lean_service(**SETTINGS).start().wait_until_serving()
+        crowd = crowd_at(service.port)
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_S, auth=CREDENTIALS) as client:
+            client.post("/initialize", json={"name": "Concert", "total_tickets": 9, "event_id": "concert"})
+            for number in range(2):
+                crowd.grow(CONNECTIONS // 2)
+                crowd.drip()
+                assert _book(client, number).status_code == 201
+            with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as newcomer:
+                assert _book(newcomer, 2).status_code == 201
+        assert crowd.still_there() == CONNECTIONS
+        assert service.stop() == 0
+        assert "Traceback" not in service.output
+
+    def test_threads_would_not_do(self, make_lean_service: Start, crowd_at: Callable[[int], Crowd]) -> None:
+        """The control: in a worker of system threads, as many slow clients as threads stop it."""
+        port = free_port()
+        gthread = ["-k", "gthread", "--threads", "4", "-b", f"127.0.0.1:{port}"]
+        service = make_lean_service(command=[sys.executable, "-m", "gunicorn", *gthread, "wsgi:app"])
+        service.url = f"http://127.0.0.1:{port}"
+        service.start()
+        eventually(service.is_healthy)
+        crowd = crowd_at(port)
+        crowd.grow(4 * len(BEGINNINGS))
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(f"{service.url}/healthz", timeout=2)
+
+
+class TestOneClient:
+    def test_that_closes_its_side_is_answered_or_let_go(self, lean_service: Service) -> None:
+        """Half-closed: who has asked gets the answer; who broke off gets a refusal at most, and the end."""
+        for sent, answers in [
+            (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", (b"HTTP/1.1 200",)),
+            *((beginning, (b"", b"HTTP/1.1 400")) for beginning in BEGINNINGS),
+        ]:
+            with socket.create_connection(("127.0.0.1", lean_service.port), PATIENCE_S) as connection:
+                connection.sendall(sent)
+                connection.shutdown(socket.SHUT_WR)
+                assert connection.makefile("rb").read()[:12] in answers
+
+    def test_that_falls_silent_is_let_go(self, make_lean_service: Start) -> None:
+        """In the head, in the body, and while it does not take its answers."""
+        service = make_lean_service(GUNICORN_CMD_ARGS="--keep-alive 1", **SETTINGS)
+        service.start().wait_until_serving()
+        for beginning in BEGINNINGS:
+            with socket.create_connection(("127.0.0.1", service.port), PATIENCE_S) as connection:
+                connection.sendall(beginning)
+                assert connection.makefile("rb").read()[:12] in (b"", b"HTTP/1.1 400")
+        with socket.create_connection(("127.0.0.1", service.port), PATIENCE_S) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with pytest.raises(ConnectionError):
+                while True:
+                    connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        service.wait_until_output_has("a client was too slow")
+        assert "Traceback" not in service.output
+
+
+def _book(client: httpx.Client, number: int) -> httpx.Response:
+    return client.post("/book", json={"event_id": "concert", "user_id": f"user-{number}"})
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Whether the other side has not closed it, having said nothing either."""
+    connection.setblocking(False)
+    try:
+        connection.recv(1)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False

@@ -1,0 +1,127 @@
+"""gunicorn's gevent worker, with the manners of an on-sale: patience with thousands, and nobody cut off at the end.
+
+A connection costs a green thread, some 20 KB, so clients that are slow, idle or gone cost memory and nobody's
+turn. Import this before anything that opens sockets or makes locks: importing it makes threads green.
+"""
+
+from gevent import monkey
+
+# Not what gunicorn's master works with: its signals, its queue of them, and its children.
+monkey.patch_all(os=False, signal=False, subprocess=False, queue=False)
+
+import hashlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.workers.ggevent import GeventWorker
+
+LAST_REQUEST_S = 1.0
+"""How long a worker that stops still reads from a connection on which nothing is under way."""
+
+POLL_S = 0.1
+
+
+class Worker(GeventWorker):
+    """A worker process. When it is told to stop it answers whatever its clients have sent by then."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The connection that each green thread serves, and those which are between two requests.
+        self._connections: dict[gevent.Greenlet, socket.socket] = {}
+        self._idle: set[socket.socket] = set()
+
+    def patch(self) -> None:
+        """In this process: the rest of what gunicorn would patch, and what gevent cannot know."""
+        monkey.patch_queue()
+        self.sockets: list[Any] = [
+            gevent.socket.socket(listener.FAMILY, socket.SOCK_STREAM, fileno=listener.sock.detach())
+            for listener in self.sockets
+        ]
+        # 0.1 s of computing, with the GIL released: everybody else goes on meanwhile.
+        hashlib.scrypt = _in_real_thread(hashlib.scrypt)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        gevent.get_hub().threadpool.maxsize = self.cfg.threads
+        servers = [self._serve(listener) for listener in self.sockets]
+        while self.alive:
+            self.notify()
+            gevent.sleep(POLL_S)
+        for server in servers:
+            _accept_the_rest(server)
+        self._finish([server.pool for server in servers])
+
+    def _serve(self, listener: socket.socket) -> StreamServer:
+        # gunicorn asks it for its name with each connection: also with the last ones, when it is closed.
+        name = listener.getsockname()
+        named = SimpleNamespace(getsockname=lambda: name)
+        server = StreamServer(listener, partial(self.handle, named), spawn=Pool(self.worker_connections))
+        server.max_accept = 1  # the other workers are as good
+        server.start()
+        return server
+
+    def _finish(self, pools: list[Pool]) -> None:
+        """Wait for the answers under way. Idle connections may send one more request, for a moment."""
+        began_s = time.monotonic()
+        while any(pools) and time.monotonic() < began_s + self.cfg.graceful_timeout:
+            if time.monotonic() > began_s + LAST_REQUEST_S:
+                for connection in self._idle:
+                    _read_no_more(connection)
+            self.notify()
+            gevent.sleep(POLL_S)
+        for pool in pools:
+            pool.kill(timeout=1)
+
+    def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
+        """Serve a connection. A client that neither sends nor takes anything is let go like an idle one."""
+        client.settimeout(self.cfg.keepalive)
+        self._connections[gevent.getcurrent()] = client
+        try:
+            # Not GeventWorker's, which only takes the timeout away.
+            super(GeventWorker, self).handle(listener, client, addr)
+        finally:
+            del self._connections[gevent.getcurrent()]
+
+    @contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        """Where gunicorn waits for the next request of a connection, and reads its head."""
+        client = self._connections[gevent.getcurrent()]
+        self._idle.add(client)
+        try:
+            with super().timeout_ctx():
+                yield
+        finally:
+            self._idle.discard(client)
+
+
+def _accept_the_rest(server: StreamServer) -> None:
+    """Take what waits in the kernel's queue, which closing the listener would reset, then close it."""
+    server.stop_accepting()
+    while accepted := server.do_read():
+        server.do_handle(*accepted)
+    server.close()
+
+
+def _read_no_more(connection: Any) -> None:
+    """What has come is still read and answered; then the connection looks as if its client had closed it."""
+    try:
+        # The socket below gevent's, whose own shutdown would interrupt the reader with an error.
+        connection._sock.shutdown(socket.SHUT_RD)
+    except OSError:
+        pass  # it has gone by itself
+
+
+def _in_real_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return gevent.get_hub().threadpool.apply(function, args, kwargs)
+
+    return call
