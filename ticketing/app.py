@@ -9,7 +9,7 @@ from flask.json.provider import DefaultJSONProvider
 from pymongo import MongoClient
 
 from . import embedded
-from .api import auth, bookings, events, limits, openapi, orders, problems, service
+from .api import admission, auth, bookings, events, limits, openapi, orders, problems, service
 from .api.bodies import BODY_BYTES_MAX
 from .cli import register_cli
 from .clock import Clock, SystemClock
@@ -52,6 +52,7 @@ def create_app(
     counter = limits.make_counter(config, clock)
     init_request_logging(app, clock)
     init_metrics(app, clock)
+    admission.init_admission(app, config.requests_max, free=UNLIMITED)
     auth.init_auth(app, config, counter, clock)
     problems.register_error_handlers(app)
 

@@ -197,9 +197,15 @@ class Config:
         "a whole number, 1 or more",
         validate.Range(1),
     )
+    requests_max: int = _setting(
+        1000,
+        "requests that a worker has under way at once; the next ones get 503",
+        "a whole number, 1 or more",
+        validate.Range(1),
+    )
     queue_length_max: int = _setting(
-        2000,
-        "requests that may wait for one event in a worker",
+        800,
+        "how many of them may wait for one event",
         "a whole number, 1 or more",
         validate.Range(1),
     )

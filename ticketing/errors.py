@@ -141,12 +141,12 @@ class StorageUnavailable(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """Too many requests wait for this event already. Nothing was tried."""
+    """Too many requests are under way already, or wait for this event. Nothing was tried."""
 
     code = "overloaded"
 
     def __init__(self) -> None:
-        super().__init__("Too many requests wait for this event. Nothing was done.")
+        super().__init__("Too many requests at once. Nothing was done: come back after the time in Retry-After.")
 
 
 class LedgerDamaged(Unavailable):

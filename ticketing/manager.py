@@ -74,7 +74,7 @@ class TicketManager:
         *,
         deadline_s: float = 6.0,
         state_orders_max: int = 1_000_000,
-        queue_length_max: int = 2_000,
+        queue_length_max: int = 800,
     ) -> None:
         self._ledger = ledger
         self._clock = clock

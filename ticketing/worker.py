@@ -64,7 +64,7 @@ class Worker(GeventWorker):
         name = listener.getsockname()
         named = SimpleNamespace(getsockname=lambda: name)
         server = StreamServer(listener, partial(self.handle, named), spawn=Pool(self.worker_connections))
-        server.max_accept = 1  # the other workers are as good
+        server.max_accept = 100
         server.start()
         return server
 

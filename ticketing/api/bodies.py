@@ -36,15 +36,23 @@ def read_json(request: Request) -> Any:
     """The value that the body holds. Raises `ApiProblem` 400, 413 or 415."""
     if not request.is_json:
         raise ApiProblem(415)
-    # Of a body without Content-Length, Werkzeug silently takes as much as the limit allows: let it take a byte more.
-    request.max_content_length = BODY_BYTES_MAX + 1
-    body = request.get_data(cache=False)
-    if len(body) > BODY_BYTES_MAX:
+    body = read_body(request)
+    if body is None:
         raise ApiProblem(413)
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique_names, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise ApiProblem(400, "invalid_json", f"The body is not valid JSON: {_reason(error)}.") from error
+
+
+def read_body(request: Request) -> bytes | None:
+    """The body of the request, read once; None when it is too large, of which nothing more is read than shows it."""
+    if (request.content_length or 0) > BODY_BYTES_MAX:
+        return None
+    # Of a body without Content-Length, Werkzeug silently takes as much as the limit allows: let it take a byte more.
+    request.max_content_length = BODY_BYTES_MAX + 1
+    body = request.get_data()
+    return body if len(body) <= BODY_BYTES_MAX else None
 
 
 def flattened(messages: Any, path: str = "") -> dict[str, list[str]]:
