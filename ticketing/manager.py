@@ -40,6 +40,10 @@ log = logging.getLogger(__name__)
 PROBE_EVERY_S = 1.0
 PROBE_DEADLINE_S = 3.0
 
+# An event whose ledger is damaged is refused from memory for so long, for to see the damage takes all of the ledger,
+# twice. Then the next request looks again: a ledger that was repaired is served without a restart.
+DAMAGE_REMEMBERED_S = 5.0
+
 # A commit stays far below MongoDB's 16 MB a document, and a deciding leader yields now and then.
 BATCH_CHANGES_MAX = 5_000
 
@@ -87,6 +91,7 @@ class TicketManager:
         self._queues: OrderedDict[str, _EventQueue] = OrderedDict()  # the least recently used event first
         self._orders_kept = 0
         self._probe_at_s: float | None = None  # while the storage is away: when the next request may try it
+        self._damage: dict[str, tuple[str, float]] = {}  # by event id: the finding, and until when it is remembered
 
     def execute(self, command: Command) -> Answer:
         """Carry out a command: durable when this returns.
@@ -132,6 +137,7 @@ class TicketManager:
 
     def _join(self, request: _Request) -> tuple[_EventQueue, bool]:
         with self._lock:
+            self._refuse_damaged(request.event_id)
             self._admit(request)
             queue = self._queues.get(request.event_id)
             if queue is None:
@@ -155,6 +161,22 @@ class TicketManager:
             raise StorageUnavailable
         self._probe_at_s = now_s + PROBE_EVERY_S
         request.deadline = min(request.deadline, now_s + PROBE_DEADLINE_S)
+
+    def _refuse_damaged(self, event_id: str) -> None:
+        """Raise `LedgerDamaged` at once while the damage of this event is remembered."""
+        if event_id not in self._damage:
+            return
+        finding, until_s = self._damage[event_id]
+        if self._clock.monotonic() < until_s:
+            raise LedgerDamaged(event_id, finding)
+        del self._damage[event_id]
+
+    def _remember_damage(self, queue: _EventQueue, batch: list[_Request], finding: str) -> None:
+        """From now on the event is refused; who came meanwhile joins the batch, and need not look again."""
+        with self._lock:
+            self._damage[queue.event_id] = (finding, self._clock.monotonic() + DAMAGE_REMEMBERED_S)
+            batch += queue.requests
+            queue.requests = []
 
     def _note_storage(self, is_away: bool) -> None:
         """After a success all are let in again. After a failure the next request tries at once, then one a second."""
@@ -188,6 +210,9 @@ class TicketManager:
         except StorageUnavailable:
             is_away = True
             log.warning("storage unavailable", extra={"event_id": queue.event_id, "requests": len(batch)})
+        except LedgerDamaged as damage:
+            failure = damage
+            self._remember_damage(queue, batch, damage.finding)
         except Exception as error:
             failure = error
         finally:  # even where the worker is being killed: nobody is left waiting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +21,7 @@ from ticketing.errors import (
     Overloaded,
     StorageUnavailable,
 )
-from ticketing.manager import PROBE_DEADLINE_S, PROBE_EVERY_S, TicketManager
+from ticketing.manager import DAMAGE_REMEMBERED_S, PROBE_DEADLINE_S, PROBE_EVERY_S, TicketManager
 from ticketing.storage.client import connect
 from ticketing.storage.ledger import Ledger, ledger_collection
 
@@ -398,20 +398,77 @@ def test_a_hole_stops_its_event_and_no_other(mongod: str, database: Database[dic
     assert database["ledger"].count_documents({"event_id": "concert"}) == 3
 
 
-def test_a_repaired_ledger_is_served_again(mongod: str, database: Database[dict[str, Any]]) -> None:
+def test_a_damage_is_remembered_for_a_while() -> None:
+    """Its event is refused without reading all of the ledger again; the other events are served meanwhile."""
+    ledger, clock = damaged_ledger(), SteppedClock()
+    manager = TicketManager(ledger, clock)
+    with pytest.raises(LedgerDamaged):
+        manager.state_of("concert")
+    reads = len(ledger.reads)
+    clock.passed_s += DAMAGE_REMEMBERED_S - 0.1
+    for _ in range(3):
+        with pytest.raises(LedgerDamaged, match="concert") as caught:
+            manager.execute(booking("dan"))
+        assert "follows 0" in caught.value.finding
+    assert len(ledger.reads) == reads, "the ledger was read again"
+    manager.execute(opening("opera"))
+    assert manager.execute(booking("dan", "opera")).order is not None
+    clock.passed_s += 0.1
+    reads = len(ledger.reads)
+    with pytest.raises(LedgerDamaged):
+        manager.execute(booking("dan"))
+    assert len(ledger.reads) > reads, "nobody looked again"
+    assert_nothing_is_left_behind(manager)
+
+
+def test_a_repaired_ledger_is_served_again() -> None:
     """Nobody needs to restart anything."""
-    clock = SystemClock()
-    with connect(mongod) as client:
-        manager = TicketManager(Ledger(ledger_collection(client[database.name]), clock), clock)
-        manager.execute(opening())
-        manager.execute(booking("ada"))
-        removed = database["ledger"].find_one_and_delete({"_id": "concert:000000000001"})
-        fresh = TicketManager(Ledger(ledger_collection(client[database.name]), clock), clock)
-        with pytest.raises(LedgerDamaged):
-            fresh.state_of("concert")
-        assert removed is not None
-        database["ledger"].insert_one(removed)
-        assert fresh.state_of("concert").booked_tickets == 1
+    ledger, clock = damaged_ledger(), SteppedClock()
+    manager = TicketManager(ledger, clock)
+    with pytest.raises(LedgerDamaged):
+        manager.state_of("concert")
+    ledger.commits["concert"].insert(0, ledger.lost)
+    clock.passed_s += DAMAGE_REMEMBERED_S
+    assert manager.state_of("concert").booked_tickets == 1
+    assert manager.execute(booking("bob")).order is not None
+    assert manager._damage == {}
+
+
+def test_who_waits_while_a_damage_is_found_is_refused_with_it(
+    clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """One look answers all: they do not read the whole ledger one after the other."""
+    ledger, gate = damaged_ledger(), Gate()
+    manager = TicketManager(ledger, clock)
+    ledger.before_read = gate
+    first = pool.submit(manager.state_of, "concert")
+    gate.wait_until_reached()
+    others = [pool.submit(manager.execute, booking(f"user {number}")) for number in range(5)]
+    clock.wait_until_waiting(5)
+    gate.is_open.set()
+    assert isinstance(first.exception(), LedgerDamaged)
+    assert all(isinstance(other.exception(), LedgerDamaged) for other in others)
+    assert len(ledger.reads) == 2, "more than one of them has read the ledger"
+    assert_nothing_is_left_behind(manager)
+
+
+def test_a_damage_that_is_remembered_says_nothing_about_the_storage() -> None:
+    """Refused from memory while the storage is away: the others are not let in because of it."""
+    ledger, clock = damaged_ledger(), SteppedClock()
+    manager = TicketManager(ledger, clock)
+    manager.execute(opening("opera"))
+    with pytest.raises(LedgerDamaged):
+        manager.state_of("concert")
+    ledger.appends = [StorageUnavailable(), StorageUnavailable()]
+    for user in ("the first to meet it", "the probe"):
+        with pytest.raises(StorageUnavailable):
+            manager.execute(booking(user, "opera"))
+    attempts = ledger.attempts
+    with pytest.raises(LedgerDamaged):
+        manager.state_of("concert")
+    with pytest.raises(StorageUnavailable):
+        manager.execute(booking("ada", "opera"))
+    assert ledger.attempts == attempts, "somebody tried who should have been told at once"
 
 
 def test_a_state_that_contradicts_the_ledger_is_dropped_for_the_ledgers(
@@ -430,9 +487,14 @@ def test_a_state_that_contradicts_the_ledger_is_dropped_for_the_ledgers(
 
 
 def test_a_hole_is_not_filled_by_who_opens_the_event_again(
-    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+    manager: TicketManager,
+    ledger: LossyLedger,
+    clock: WatchedClock,
+    pool: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first commit is lost while the event is served, and somebody waits to initialize it: refused."""
+    monkeypatch.setattr("ticketing.manager.DAMAGE_REMEMBERED_S", 0.0)
     manager.execute(booking("ada"))
     gate = Gate()
     ledger.appends = [gate]
@@ -487,6 +549,29 @@ def test_a_probe_has_less_time_than_another_request() -> None:
         manager.execute(booking("ada"))
     manager.execute(booking("ben"))
     assert deadlines == [6.0, 6.0, PROBE_DEADLINE_S]
+
+
+class DamagedLedger(MemoryLedger):
+    """A ledger from which a commit was lost, and in front of whose reads there may be a gate."""
+
+    lost: list[Transition]
+    before_read: Gate | None = None
+
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+        if self.before_read is not None:
+            self.before_read.pass_through()
+        return super().read(event_id, after, deadline)
+
+
+def damaged_ledger() -> DamagedLedger:
+    """The event `concert` with one booking, and without its first commit, which is kept in `lost`."""
+    ledger = DamagedLedger()
+    manager = TicketManager(ledger, SystemClock())
+    manager.execute(opening())
+    manager.execute(booking("ada"))
+    ledger.lost = ledger.commits["concert"].pop(0)
+    ledger.reads.clear()
+    return ledger
 
 
 class SteppedClock(SystemClock):

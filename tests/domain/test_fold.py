@@ -131,6 +131,11 @@ DAMAGED: dict[str, Transition] = {
         2, "booked", change("a", user_id="ada", status=OrderStatus.CONFIRMED)
     ),
     "a quantity that is no number": transition(2, "booked", {**new("a", "ada"), "quantity": "1"}),
+    "a quantity that is no whole number, of who waits": transition(
+        2, "waitlisted", {**new("a", "ada", "waiting"), "quantity": 1.5}
+    ),
+    "a user that is no text": transition(2, "booked", {**new("a", "ada"), "user_id": 5}),
+    "an order id that is no text": transition(2, "booked", {**new("a", "ada"), "order_id": b"a"}),
     "a change without an order": transition(2, "cancelled", {"status": OrderStatus.CANCELLED}),
     "a change that is none": transition(2, "booked", "text"),  # type: ignore[arg-type]
     "a change of what orders do not have": transition(
@@ -165,7 +170,9 @@ def test_the_life_of_an_order_has_an_end() -> None:
     assert not NEXT_STATUSES[OrderStatus.CANCELLED]
 
 
-@pytest.mark.parametrize("wrong", [{"name": 5}, {"total_tickets": 3.5}, {"total_tickets": "3"}])
+@pytest.mark.parametrize(
+    "wrong", [{"name": 5}, {"total_tickets": 3.5}, {"total_tickets": "3"}, {"max_tickets_per_order": None}]
+)
 def test_an_event_with_fields_of_the_wrong_type_is_a_contradiction(wrong: dict[str, Any]) -> None:
     """It would be served, and fail later, in the middle of an answer."""
     fields = {"name": "Concert", "total_tickets": 3, "max_tickets_per_order": 10, **wrong}

@@ -146,6 +146,22 @@ class LedgerSuite:
         assert ledger.events_with_keys([], deadline) == {}
         assert ledger.events_with_keys([request("ada").key], deadline) == {}
 
+    @pytest.mark.parametrize(
+        "damaged",
+        [
+            {"request": {"key": request("ada").key}},
+            [{"request": {"key": request("ada").key}}, {"request": None}],
+            [{"request": [{"key": request("ada").key}]}],
+        ],
+    )
+    def test_a_key_in_a_damaged_commit_of_another_event_is_found(
+        self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]], damaged: Any
+    ) -> None:
+        """Whatever form it is of: who asks for one event has to do with the ledgers of all."""
+        collection.insert_one({"_id": "opera:000000000002", "transitions": damaged})
+        key = request("ada").key
+        assert ledger.events_with_keys([key], deadline) == {key: {"opera"}}
+
     @pytest.mark.parametrize("damage", [{"transitions": None}, {"transitions": [{"version": 1}]}, {}])
     def test_a_document_that_is_no_commit_is_a_contradiction(
         self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]], damage: dict[str, Any]

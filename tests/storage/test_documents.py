@@ -24,6 +24,7 @@ from ticketing.errors import (
 )
 from ticketing.storage.documents import commit_document, ledger_id, transitions_of
 
+NOW = datetime.now(UTC)
 NONCE = b"n" * 16
 READ = CodecOptions[dict[str, Any]](tz_aware=True)
 
@@ -119,6 +120,9 @@ def test_what_is_not_said_takes_no_room() -> None:
         {"transitions": [{"version": 1, "type": "booked", "at": None, "orders": [{"status": "lost"}]}]},
         {"transitions": [{"version": 1, "type": "booked", "at": None, "request": "text"}]},
         {"transitions": [{"version": 1, "type": "booked", "at": None, "request": {"key": b""}}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": NOW, "request": 0}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": NOW, "request": {}}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": NOW, "refusal": ""}]},
         {"transitions": [{"version": 1, "type": "booked", "at": None, "refusal": {"code": "no"}}]},
         {"transitions": [{"version": 1, "type": "booked", "at": None, "refusal": NAMELESS}]},
     ],

@@ -13,12 +13,14 @@ from pymongo.database import Database
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 from pymongo.read_preferences import ReadPreference
 
+from tests.damage import garbled
 from tests.domain.rehearsal import Rehearsal, request
+from ticketing.domain.fold import LedgerContradiction
 from ticketing.storage.client import connect
 from ticketing.storage.ledger import Ledger, ledger_collection
 
 from .fakes import FakeClock
-from .ledger_suite import LedgerSuite, read
+from .ledger_suite import LedgerSuite, append_in_commits, read
 
 Document = dict[str, Any]
 
@@ -39,6 +41,16 @@ class TestLedgerOnMongod(LedgerSuite):
     def collection(self, mongod: str, database: Database[Document]) -> Iterator[Collection[Document]]:
         with connect(mongod) as client:
             yield ledger_collection(client[database.name])
+
+    def test_bson_that_cannot_be_decoded_is_a_contradiction(
+        self, ledger: Ledger, deadline: float, collection: Collection[Document]
+    ) -> None:
+        """A ledger that is damaged, not a storage that is away, nor a mistake of the service."""
+        play = Rehearsal(1)
+        append_in_commits(ledger, play.event_id, play.transitions, [1], deadline)
+        garbled(1)(collection, play.event_id)
+        with pytest.raises(LedgerContradiction, match="no commit after concert-2027:000000000000"):
+            read(ledger, play.event_id, 0, deadline)
 
 
 class Commands(CommandListener):

@@ -102,12 +102,11 @@ class _Folding:
     def _open_event(self, transition: Transition) -> None:
         if self.event is not None:
             raise self.contradiction(transition, "initializes the event again")
-        fields = transition.event or {}
-        if not isinstance(fields["name"], str) or not isinstance(fields["total_tickets"], int):
+        opened = Event(event_id=self.event_id, created_at=transition.at, **(transition.event or {}))
+        tickets = (opened.total_tickets, opened.max_tickets_per_order)
+        if not isinstance(opened.name, str) or not all(isinstance(number, int) for number in tickets):
             raise TypeError("an event's fields are of the wrong type")
-        self.event = Event(
-            event_id=self.event_id, created_at=transition.at, **(transition.event or {})
-        )
+        self.event = opened
 
     def _change_order(self, change: OrderChange, transition: Transition) -> None:
         number = self.numbers.get(change["order_id"])
@@ -127,11 +126,14 @@ class _Folding:
 
     def _new_order(self, change: OrderChange, number: int, transition: Transition) -> Order:
         at = transition.at
+        order_id, user_id, quantity = change["order_id"], change["user_id"], change["quantity"]
+        if not (isinstance(order_id, str) and isinstance(user_id, str) and isinstance(quantity, int)):
+            raise TypeError("an order's fields are of the wrong type")
         return Order(
-            change["order_id"],
+            order_id,
             self.event_id,
-            change["user_id"],
-            change["quantity"],
+            user_id,
+            quantity,
             change["status"],
             number,
             at,

@@ -94,8 +94,8 @@ def _transition(document: dict[str, Any]) -> Transition:
         document.get("by"),
         document.get("event"),
         tuple([_order_change(part) for part in document.get("orders", ())]),
-        request and RequestKey(request["key"], request["fingerprint"]),
-        refusal and _REFUSALS[refusal["code"]](**refusal["details"]),
+        None if request is None else RequestKey(request["key"], request["fingerprint"]),
+        None if refusal is None else _REFUSALS[refusal["code"]](**refusal["details"]),
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pymongo
+from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -94,26 +95,29 @@ class Ledger:
         """
         last_id = ledger_id(event_id, after)
         while True:
-            page = self._read_page(event_id, last_id, deadline)
             try:
-                yield [transition for document in page for transition in transitions_of(document)]
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                page = self._read_page(event_id, last_id, deadline)
+                transitions = [transition for document in page for transition in transitions_of(document)]
+            except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
                 raise LedgerContradiction(f"event {event_id!r}: no commit after {last_id}: {error!r}") from error
+            yield transitions
             if len(page) < PAGE_SIZE:
                 return
             last_id = page[-1]["_id"]
 
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
-        """Which of these Idempotency-Keys were used, and in the ledgers of which events."""
+        """Which of these Idempotency-Keys were used, and in the ledgers of which events.
+
+        Asked for one event, it looks into all of them: a commit of another that is damaged is no error here.
+        """
         wanted = set(keys)
         query = {"transitions.request.key": {"$in": list(wanted)}}
-        fields = {"event_id": 1, "transitions.request.key": 1}
+        fields = {"transitions.request.key": 1}
         found: dict[bytes, set[str]] = {}
         for document in self._retried(lambda: list(self._collection.find(query, fields)), deadline):
-            for transition in document["transitions"]:
-                key = transition.get("request", {}).get("key")
-                if key in wanted:
-                    found.setdefault(key, set()).add(document["event_id"])
+            event_id = str(document["_id"]).partition(":")[0]
+            for key in wanted.intersection(_binaries(document["transitions"])):
+                found.setdefault(key, set()).add(event_id)
         return found
 
     def _read_page(self, event_id: str, last_id: str, deadline: float) -> list[dict[str, Any]]:
@@ -140,6 +144,15 @@ class Ledger:
     def _attempt(self, deadline: float) -> Any:
         """Bounds one try. The driver takes it for all that it does inside: selection, pool, socket, server."""
         return pymongo.timeout(max(0.001, min(ATTEMPT_S, deadline - self._clock.monotonic())))
+
+
+def _binaries(value: Any) -> Iterator[bytes]:
+    """All binary values in a part of a document, however deep and of whatever form it is."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _binaries(part)
 
 
 def _log_retry(what: str, error: PyMongoError) -> None:

@@ -1,0 +1,61 @@
+"""Test support: what can happen to a ledger that somebody reaches into, or that a disk gave back wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+
+from ticketing.storage.documents import ledger_id
+
+Document = dict[str, Any]
+Damage = Callable[[Collection[Document], str], object]
+"""Called with the collection and an event id. The ledger of the event has a commit for each transition."""
+
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+
+
+def removed(version: int) -> Damage:
+    """The commit of a version is taken away."""
+    return lambda ledger, event_id: ledger.delete_one({"_id": ledger_id(event_id, version)})
+
+
+def changed(version: int, **fields: Any) -> Damage:
+    """Fields of the transition of a version have other values. `__` stands for the dot of a path."""
+    values = {f"transitions.0.{name.replace('__', '.')}": value for name, value in fields.items()}
+    return lambda ledger, event_id: ledger.update_one({"_id": ledger_id(event_id, version)}, {"$set": values})
+
+
+def doubled(version: int, under: int) -> Damage:
+    """The commit of a version stands there once more, under the `_id` of another version."""
+
+    def damage(ledger: Collection[Document], event_id: str) -> None:
+        document = ledger.find_one({"_id": ledger_id(event_id, version)})
+        assert document is not None
+        ledger.insert_one({**document, "_id": ledger_id(event_id, under)})
+
+    return damage
+
+
+def garbled(version: int) -> Damage:
+    """A text in the commit of a version is no UTF-8 any more: BSON that a driver cannot decode."""
+
+    def damage(ledger: Collection[Document], event_id: str) -> None:
+        place = {"_id": ledger_id(event_id, version)}
+        raw = ledger.with_options(codec_options=_RAW)
+        document = raw.find_one_and_delete(place)
+        assert document is not None
+        kind = b"\x02type\x00"
+        content = bytearray(document.raw)
+        content[content.index(kind) + len(kind) + 4] = 0xFF  # after the length of the text
+        raw.insert_one(RawBSONDocument(bytes(content)))
+
+    return damage
+
+
+def exact(ledger: Collection[Document]) -> list[bytes]:
+    """All documents as they are stored, byte for byte, in the order of their `_id`."""
+    return [bytes(document.raw) for document in ledger.with_options(codec_options=_RAW).find().sort("_id", 1)]
