@@ -23,7 +23,7 @@ def removed(version: int) -> Damage:
     return lambda ledger, event_id: ledger.delete_one({"_id": ledger_id(event_id, version)})
 
 
-def changed(version: int, **fields: Any) -> Damage:
+def changed(version: int, /, **fields: Any) -> Damage:
     """Fields of the transition of a version have other values. `__` stands for the dot of a path."""
     values = {f"transitions.0.{name.replace('__', '.')}": value for name, value in fields.items()}
     return lambda ledger, event_id: ledger.update_one({"_id": ledger_id(event_id, version)}, {"$set": values})

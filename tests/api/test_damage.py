@@ -1,0 +1,107 @@
+"""A ledger that somebody reached into, on a real mongod: its event is refused, the audit says what is wrong with it,
+and all other events are served.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from pymongo.database import Database
+
+from tests.damage import Damage, changed, doubled, garbled, removed
+from ticketing.audit import audit
+from ticketing.manager import DAMAGE_REMEMBERED_S
+from ticketing.storage.ledger import ledger_collection
+
+from .conftest import EVENT_ID, Api, MakeApp, refused
+
+# Each is done to the event of its name, and leads to a finding with this text.
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "first-removed": (removed(1), "follows 0: version 1 is missing"),
+    "middle-removed": (removed(4), "follows 3: version 4 is missing"),
+    "renumbered": (changed(3, version=4), "follows 2: version 3 is missing"),
+    "of-another-type": (changed(3, type="exploded"), "is of the unknown type 'exploded'"),
+    "without-a-time": (changed(3, at="yesterday"), "has no time"),
+    "more-tickets": (changed(3, orders__0__quantity=4), "oversold"),
+    "of-another-status": (changed(3, orders__0__status="cancelled"), "does not hold one new order"),
+    "of-another-user": (changed(3, orders__0__user_id="ada"), "gives 'ada' a second active order"),
+    "without-a-key": (changed(3, request=0), "has a request without key and fingerprint"),
+    "an-event-without-a-limit": (changed(1, event__max_tickets_per_order="ten"), "opens an event without"),
+    "doubled-at-the-end": (doubled(3, under=8), "it is doubled or out of turn"),
+    "doubled-far-behind": (doubled(2, under=900), "it is doubled or out of turn"),
+    "not-decodable": (garbled(3), "is of the unknown type"),
+}
+
+pytestmark = pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+
+
+def play(api: Api, event_id: str) -> str:
+    """Three tickets, five people, the first of whom cancels: seven transitions. The id of the second order."""
+    api.initialize(event_id=event_id)
+    orders = [api.book(user, event_id=event_id).json for user in ("ada", "ben", "cleo", "dan", "eve")]
+    api.cancel("ada", event_id)
+    return str(orders[1]["order_id"])
+
+
+def findings(database: Database[dict[str, Any]]) -> dict[str, list[str]]:
+    """What the audit says of each event."""
+    return {report.event_id: report.findings for report in audit(database)}
+
+
+def test_a_damaged_event_is_refused_and_no_other(
+    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]]
+) -> None:
+    """Every request for it, by a worker that meets it for the first time; nothing is written to it."""
+    orders = {event_id: play(Api(app), event_id) for event_id in (*DAMAGES, "sound")}
+    for event_id, (damage, _) in DAMAGES.items():
+        damage(ledger_collection(database), event_id)
+    count = database["ledger"].count_documents({})
+    worker = Api(make_app())
+    for event_id in DAMAGES:
+        for answer in (
+            worker.get(f"/status/{event_id}"),
+            worker.get(f"/orders/{orders[event_id]}"),
+            worker.book("zoe", event_id=event_id),
+            worker.book("zoe", event_id=event_id, key="key"),
+            worker.cancel("ben", event_id),
+            worker.initialize(event_id=event_id),
+        ):
+            assert event_id in refused(answer, 503, "ledger_damaged")["detail"]
+    assert database["ledger"].count_documents({}) == count
+    assert worker.status("sound")["booked_tickets"] == 3
+    assert worker.book("zoe", event_id="sound", key="key").status_code == 202
+    found = findings(database)
+    assert found.pop("sound") == []
+    for event_id, (_, finding) in DAMAGES.items():
+        assert any(finding in each for each in found[event_id]), found[event_id]
+
+
+def test_the_last_commit_may_be_lost_and_nobody_knows(
+    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]]
+) -> None:
+    """What is left is a sound ledger: only who knows its version can tell. The audit prints it for this."""
+    play(Api(app), EVENT_ID)
+    before = list(audit(database))[0].transitions
+    removed(7)(ledger_collection(database), EVENT_ID)
+    (report,) = audit(database)
+    assert (report.findings, report.transitions) == ([], before - 1)
+    assert Api(make_app()).status()["version"] == before - 1
+
+
+def test_a_repaired_event_is_served_by_who_refused_it(
+    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]]
+) -> None:
+    """The missing commit is brought back from a backup, and some seconds later the worker serves the event."""
+    play(Api(app), EVENT_ID)
+    commit = database["ledger"].find_one({"first": 4})
+    assert commit is not None
+    removed(4)(ledger_collection(database), EVENT_ID)
+    worker = Api(make_app())
+    refused(worker.book("zoe"), 503, "ledger_damaged")
+    database["ledger"].insert_one(commit)
+    refused(worker.book("zoe"), 503, "ledger_damaged")
+    worker.services.manager._clock.sleep(DAMAGE_REMEMBERED_S)
+    assert worker.book("zoe").json["waiting_position"] == 2
+    assert findings(database) == {EVENT_ID: []}
