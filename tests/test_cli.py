@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,6 +13,7 @@ from flask import Flask
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.damage import changed, exact, garbled
 from tests.domain.rehearsal import Rehearsal
 from ticketing.cli import register_cli
 from ticketing.config import Config
@@ -37,14 +40,22 @@ def app(database: Database[Document]) -> Flask:
 @pytest.fixture
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """An app whose MongoDB is not there."""
-    monkeypatch.setattr("ticketing.cli.PING_DEADLINE_S", 0.05)
+    monkeypatch.setattr("ticketing.cli.terminal.PING_DEADLINE_S", 0.05)
     with MongoClient[Document]("mongodb://ada:secret@127.0.0.1:1/") as client:
         yield app_on(client["ticketing"])
 
 
-def run(app: Flask, *arguments: str) -> Result:
-    """What `flask --app wsgi …` does."""
-    return app.test_cli_runner().invoke(args=arguments)
+@pytest.fixture
+def elsewhere(database: Database[Document]) -> Iterator[Flask]:
+    """The same on another database."""
+    other = database.client[f"{database.name}_elsewhere"]
+    yield app_on(other)
+    database.client.drop_database(other)
+
+
+def run(app: Flask, *arguments: str, given: str | None = None) -> Result:
+    """What `flask --app wsgi …` does, with a text on its standard input."""
+    return app.test_cli_runner().invoke(args=arguments, input=given)
 
 
 def store(database: Database[Document], *plays: Rehearsal) -> None:
@@ -137,7 +148,129 @@ def test_verify_of_an_event_that_is_not_there_fails(app: Flask, database: Databa
     assert result.stderr == "There is no event 'concert'.\n"
 
 
-@pytest.mark.parametrize("command", [["init-db"], ["ledger", "verify"], ["ledger", "verify", "concert"]])
+# Export and import. What is in the lines is tried in tests/storage/test_archive.py.
+
+
+def test_an_export_can_be_imported_elsewhere(
+    app: Flask, elsewhere: Flask, database: Database[Document], tmp_path: Path
+) -> None:
+    """Through a file that only its owner may read; the import makes indexes and views, and verifies."""
+    store(database, concert("concert-2027"), Rehearsal(1, "opera"))
+    file = tmp_path / "ledger.jsonl"
+    result = run(app, "ledger", "export", str(file))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Exported 8 commits, left 0 out.\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ledger.jsonl"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    result = run(elsewhere, "ledger", "import", str(file))
+    assert result.stdout.splitlines() == [
+        "Imported 8 commits, 0 were there already.",
+        "concert-2027: ok, 7 transitions, 5 orders, 3 booked, 1 waiting",
+        "opera: ok, 1 transition, 0 orders, 0 booked, 0 waiting",
+        "2 events, 8 transitions: ok",
+    ]
+    assert result.exit_code == 0
+    copy = elsewhere.extensions[EXTENSION].database
+    assert exact(copy["ledger"]) == exact(database["ledger"])
+    assert {"ledger", "orders", "events"} <= set(copy.list_collection_names())
+    assert "request_key" in copy["ledger"].index_information()
+    result = run(elsewhere, "ledger", "import", str(file))
+    assert result.stdout.startswith("Imported 0 commits, 8 were there already.\n")
+
+
+@pytest.mark.parametrize("dash", [["-"], []])
+def test_an_export_can_be_piped(
+    app: Flask, elsewhere: Flask, database: Database[Document], dash: list[str]
+) -> None:
+    """Nothing but the lines goes to standard output; one event can be chosen."""
+    store(database, concert("concert-2027"), concert("opera"))
+    result = run(app, "ledger", "export", "--event", "opera", *dash)
+    assert [json.loads(line)["event_id"] for line in result.stdout.splitlines()] == ["opera"] * 7
+    result = run(elsewhere, "ledger", "import", *dash, given=result.stdout)
+    assert result.stdout.splitlines()[0] == "Imported 7 commits, 0 were there already."
+    assert result.exit_code == 0
+
+
+def test_an_export_tells_how_far_it_is(
+    app: Flask, elsewhere: Flask, database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no terminal by a line now and then, on standard error."""
+    monkeypatch.setattr("ticketing.cli.terminal.PROGRESS_EVERY", 3)
+    store(database, concert("opera"))
+    result = run(app, "ledger", "export")
+    assert result.stderr.splitlines() == ["exported: 3", "exported: 6", "Exported 7 commits, left 0 out."]
+    result = run(elsewhere, "ledger", "import", given=result.stdout)
+    assert result.stderr.splitlines() == ["read: 3", "read: 6"]
+
+
+def test_an_export_of_a_damaged_ledger_names_what_it_left_out(
+    app: Flask, elsewhere: Flask, database: Database[Document]
+) -> None:
+    """Exit status 1. What it has is of use for the other events: the import ends at the hole and names it."""
+    store(database, concert("opera"), concert("zoo"))
+    garbled(4)(database["ledger"], "zoo")
+    result = run(app, "ledger", "export")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "left out, for it is damaged: document 'zoo:000000000004'",
+        "Exported 13 commits, left 1 out.",
+    ]
+    result = run(elsewhere, "ledger", "import", given=result.stdout)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "Refused: line 11: what comes before 'zoo:000000000005' is missing."
+        " Nothing was overwritten; the lines before it may have been written.\n"
+    )
+
+
+def test_an_import_with_findings_says_so(app: Flask, elsewhere: Flask, database: Database[Document]) -> None:
+    """What is in the lines is carried over as it is, and then judged: exit status 1."""
+    store(database, concert("opera"))
+    changed(3, orders__0__quantity=4)(database["ledger"], "opera")
+    lines = run(app, "ledger", "export").stdout
+    result = run(elsewhere, "ledger", "import", given=lines)
+    assert result.stdout.startswith("Imported 7 commits, 0 were there already.\nopera: version 3 in document")
+    assert result.exit_code == 1
+
+
+def test_an_import_of_nothing_fails(elsewhere: Flask) -> None:
+    """In a pipe the command before it has failed."""
+    result = run(elsewhere, "ledger", "import")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "There is nothing to import: not a single line came.\n"
+
+
+def test_an_export_that_fails_leaves_no_file(app: Flask, database: Database[Document], tmp_path: Path) -> None:
+    """And a former one stays as it was: nobody takes half a backup for a whole one."""
+    file = tmp_path / "ledger.jsonl"
+    file.write_text("the backup of yesterday")
+    result = run(app, "ledger", "export", str(file), "--event", "opera")
+    assert (result.exit_code, result.stderr) == (2, "There is no event 'opera'.\n")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ledger.jsonl"]
+    assert file.read_text() == "the backup of yesterday"
+
+
+def test_a_file_that_cannot_be_written_is_named(app: Flask, database: Database[Document], tmp_path: Path) -> None:
+    """A folder that is not there, a device: exit status 2 and one sentence."""
+    store(database, concert("opera"))
+    missing = tmp_path / "nowhere" / "ledger.jsonl"
+    result = run(app, "ledger", "export", str(missing))
+    assert result.exit_code == 2
+    assert result.stderr == f"The file {missing} cannot be written: No such file or directory.\n"
+    result = run(app, "ledger", "export", "/dev/null")
+    assert (result.exit_code, result.stderr) == (2, "/dev/null is no file.\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["init-db"],
+        ["ledger", "verify"],
+        ["ledger", "verify", "concert"],
+        ["ledger", "export"],
+        ["ledger", "import"],
+    ],
+)
 def test_without_a_storage_the_commands_fail_in_one_sentence(unreachable: Flask, command: list[str]) -> None:
     """Exit status 2, no traceback, and nothing of the URI."""
     result = run(unreachable, *command)

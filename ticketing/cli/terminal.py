@@ -1,0 +1,85 @@
+"""What the commands share: how they end, how they count, where they write."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NoReturn, TypeVar
+
+import click
+import pymongo
+from pymongo.errors import PyMongoError
+
+from ..services import services
+
+Item = TypeVar("Item")
+
+PING_DEADLINE_S = 10.0
+PROGRESS_EVERY = 10_000  # items, between two lines where there is no terminal
+EXIT_FINDINGS = 1
+EXIT_TROUBLE = 2
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with a sentence on standard error, and the status of trouble."""
+    click.echo(message, err=True)
+    sys.exit(EXIT_TROUBLE)
+
+
+def counted(count: int, noun: str) -> str:
+    """A count and its noun, in the plural where it belongs."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+@contextmanager
+def storage() -> Iterator[None]:
+    """Ends the command with one sentence where MongoDB does not answer. Reading ledgers may take its time."""
+    try:
+        with pymongo.timeout(PING_DEADLINE_S):
+            services().database.command("ping")
+        yield
+    except PyMongoError as error:
+        # The type only: messages of the driver quote addresses, and may quote more.
+        fail(f"MongoDB did not answer as it should ({type(error).__name__}). See MONGODB_URI.")
+
+
+def progress(items: Iterable[Item], label: str, count: int | None = None) -> Iterator[Item]:
+    """The items, while standard error tells how far they are: a bar on a terminal, elsewhere a line now and then.
+
+    `count` is how many there will be, where that is known.
+    """
+    if sys.stderr.isatty():
+        with click.progressbar(items, count, label, show_pos=True, file=sys.stderr) as bar:
+            yield from bar
+        return
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % PROGRESS_EVERY == 0:
+            click.echo(f"{label}: {number}", err=True)
+
+
+@contextmanager
+def whole_file(path: str) -> Iterator[IO[str]]:
+    """A text file for its owner alone, which gets its name when all is in it and on disk; "-" is standard output.
+
+    Ends the command with one sentence where it cannot be written.
+    """
+    if path == "-":
+        yield sys.stdout
+        return
+    if Path(path).exists() and not Path(path).is_file():
+        fail(f"{path} is no file.")
+    partial = Path(f"{path}.partial")
+    try:
+        with open(partial, "w", opener=lambda name, flags: os.open(name, flags, mode=0o600)) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        fail(f"The file {path} cannot be written: {error.strerror}.")
+    finally:
+        partial.unlink(missing_ok=True)
