@@ -23,14 +23,18 @@ from .readme_runner import CommandFailed, Step, Workplace, mistakes, plain, step
 ROOT = Path(__file__).parents[1]
 NOT_OURS = {".git", ".venv", "var", "build", "node_modules", ".pytest_cache", ".mypy_cache", ".hypothesis"}
 
-FOLLOWED = ("README.md", "docs/architecture.md")
-"""Read in this order, at one workplace: the second shows what the first has left behind."""
+FOLLOWED = ("README.md", "docs/architecture.md", "docs/operations/backup.md")
+"""Read in this order, at one workplace: the others show what the first has left behind."""
 
 NOT_RUN = {
     "make test": "it is what runs this",
     "make lint": "make test begins with it",
     ".venv/bin/python -m pytest tests/domain": "make test runs all of them",
     ".venv/bin/python -m pytest tests/test_readme.py": "it is what runs this",
+    "tar -czf ticketing-backup.tar.gz .env var/mongo": "tests/service/test_backup.py does, when a service has stopped",
+    "tar -xzf ticketing-backup.tar.gz": "tests/service/test_backup.py does, and starts what was unpacked",
+    plain('mongodump --uri "$MONGODB_URI" --oplog --gzip --archive=ticketing.archive.gz'): "no tool of ours",
+    plain('mongorestore --uri "$MONGODB_URI" --oplogReplay --gzip --archive=ticketing.archive.gz'): "no tool of ours",
     "make simulate SEEDS=10000 FIRST_SEED=1": "tests/faults/test_simulator.py plays 500 of them",
     "make simulate SEED=17": "tests/faults/test_simulator.py has one told",
 }

@@ -8,7 +8,7 @@
     storage/        the ledger in MongoDB
     api/            HTTP
     audit.py        is a ledger what it should be?
-    cli.py          flask --app wsgi …
+    cli/            flask --app wsgi …
     serve.py        python -m ticketing: the service and, if need be, a mongod of its own
 """
 

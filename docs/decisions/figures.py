@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
+import gzip
 import multiprocessing
 import os
 import random
@@ -40,6 +41,7 @@ from ticketing.domain.fold import fold  # noqa: E402
 from ticketing.domain.model import EventState, Order, OrderStatus, Transition, TransitionType  # noqa: E402
 from ticketing.embedded import EmbeddedMongod, find_mongod  # noqa: E402
 from ticketing.ids import new_order_id  # noqa: E402
+from ticketing.storage.archive import export_lines, import_lines  # noqa: E402
 from ticketing.storage.client import connect  # noqa: E402
 from ticketing.storage.documents import commit_document  # noqa: E402
 from ticketing.storage.ledger import Ledger, ledger_collection  # noqa: E402
@@ -262,6 +264,27 @@ def mongod(bench: Bench) -> None:
             detail(f"stopped in {time.perf_counter() - started:.2f} s")
 
 
+def archive(bench: Bench) -> None:
+    """A ledger out as lines of JSON, and in again. 200,000 bookings, ten a commit."""
+    bookings, size = bench.times(200_000), 10
+    transitions = ledger_of(bookings)
+    with bench.database() as database:
+        ledger = ledger_collection(database)
+        for first in range(0, len(transitions), 1_000 * size):
+            parts = transitions[first : first + 1_000 * size]
+            ledger.insert_many(
+                commit_document("e", parts[n : n + size], os.urandom(16)) for n in range(0, len(parts), size)
+            )
+        begun_s = time.perf_counter()
+        lines = [(text or "").encode() for _, text in export_lines(ledger)]
+        line(f"export of {bookings} bookings", f"{time.perf_counter() - begun_s:.1f} s")
+        detail(f"{sum(map(len, lines)) / 1e6:.0f} MB, {len(gzip.compress(b''.join(lines))) / 1e6:.0f} MB with gzip")
+        ledger.delete_many({})
+        begun_s = time.perf_counter()
+        imported = import_lines(ledger, lines)
+        line(f"import of {imported.written} commits", f"{time.perf_counter() - begun_s:.1f} s")
+
+
 class CountingLedger:
     """The ledger, counting what it wrote."""
 
@@ -446,6 +469,7 @@ FIGURES = {
     "state": state,
     "password": password,
     "mongod": mongod,
+    "archive": archive,
 }
 
 
