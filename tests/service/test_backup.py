@@ -27,6 +27,12 @@ EVENT_ID = "concert-2027"
 KEY = "the-key-of-ben"
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No coverage of child processes here: it doubles their work, and other tests reach all that these do."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[list[Service]]:
     """All services of a test. What is left of them is ended."""
@@ -137,3 +143,24 @@ def test_on_a_terminal_there_is_a_bar(
         shown = screen.read(10_000).decode()
     assert (done.returncode, done.stdout) == (0, b'{"_id": "concert:000000000001"}\n')
     assert "exported" in shown and "#]  1/1" in shown
+
+
+def test_a_full_disk_behind_a_redirection_is_told(
+    tmp_path: Path, mongod: str, database: Database[dict[str, Any]]
+) -> None:
+    """Exit status 2 and one sentence: half a backup must not look like a whole one."""
+    database["ledger"].insert_one({"_id": "concert:000000000001"})
+    environ = {**outer_environ(), "MONGODB_URI": mongod, "MONGODB_DATABASE": database.name}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, *FLASK, "ledger", "export"],
+            cwd=tmp_path,
+            env=environ,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=DEADLINE_S,
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines()[-1] == (
+        "Standard output cannot be written: No space left on device."
+    )

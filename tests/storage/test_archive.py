@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, BulkWriteError
 
 from tests.concurrency.stage import booking, cancellation, opening
 from tests.damage import exact, garbled, removed
@@ -379,6 +379,13 @@ def test_somebody_who_books_during_an_import_is_not_overwritten(
     with pytest.raises(ImportRefused, match="line 3: somebody else .* took 'concert:000000000003'"):
         import_lines(elsewhere, as_lines(documents_of(play, 1)))
     assert [document["nonce"] for document in elsewhere.find().sort("_id")] == [NONCE, NONCE, b"another commit.."]
+
+
+def test_a_server_that_does_not_take_a_commit_is_no_rival(elsewhere: Collection[Document]) -> None:
+    """Another reason than a place that is taken reaches the caller as it is."""
+    elsewhere.database.create_collection(elsewhere.name, validator={"last": {"$lt": 4}})
+    with pytest.raises(BulkWriteError, match="failed validation"):
+        import_lines(elsewhere, SOUND)
 
 
 def test_the_promised_concerns_reach_the_server(mongod: str, database: Database[Document]) -> None:

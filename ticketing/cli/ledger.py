@@ -41,7 +41,7 @@ def export(file: str, event_id: str | None) -> None:
     the export. The lines are MongoDB Extended JSON; `ledger import` reads them.
 
     Exits with 0 when all is written, 1 when commits that JSON cannot hold exactly were left out (each is named), 2 when
-    there is no such event, FILE cannot be written, or the storage does not answer; then there is no FILE.
+    there is no such event, FILE cannot be written, or the storage does not answer; then there is no new FILE.
     """
     ledger = ledger_collection(services().database)
     written = left_out = 0

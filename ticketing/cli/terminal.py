@@ -68,7 +68,12 @@ def whole_file(path: str) -> Iterator[IO[str]]:
     Ends the command with one sentence where it cannot be written.
     """
     if path == "-":
-        yield sys.stdout
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere at the exit
+            fail(f"Standard output cannot be written: {error.strerror}.")
         return
     if Path(path).exists() and not Path(path).is_file():
         fail(f"{path} is no file.")
