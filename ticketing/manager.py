@@ -13,6 +13,7 @@ so the commit or the one read that answers one of them answers all.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -246,6 +247,7 @@ class TicketManager:
         """
         self._find_keys_of_other_events(queue, batch, deadline)
         is_current = False  # read or proven after the batch was taken
+        losses = 0  # of the race for the next place in the ledger
         left = list(batch)
         while left:
             if not queue.is_settled:
@@ -254,7 +256,11 @@ class TicketManager:
             batch_decided = _decide_in_turn(queue.state, left, self._clock)
             if batch_decided.transitions:
                 is_current = True
+                began_s = self._clock.monotonic()
                 if not self._append(queue, batch_decided.transitions, deadline):
+                    losses += 1
+                    if losses > 1:
+                        self._get_out_of_step(began_s, deadline)
                     self._catch_up(queue, deadline, at_least=batch_decided.transitions[0].version)
                     continue
                 self._keep(queue, batch_decided.state)
@@ -270,6 +276,15 @@ class TicketManager:
         is_in = self._ledger.append(queue.event_id, transitions, deadline)
         queue.is_settled = True
         return is_in
+
+    def _get_out_of_step(self, began_s: float, deadline: float) -> None:
+        """Pause for a random part of the time since `began_s`, when the race that was lost began.
+
+        Reading and writing again may take just as long as each commit of the winner: in step with it, every race
+        would be lost as the last one was, until the deadline.
+        """
+        now_s = self._clock.monotonic()
+        self._clock.sleep(max(0.0, min(deadline - now_s, random.random() * (now_s - began_s))))
 
     def _catch_up(self, queue: _EventQueue, deadline: float, at_least: int = 0) -> bool:
         """Read and fold what is new. Returns whether anything was.

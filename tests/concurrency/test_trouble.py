@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -254,6 +255,25 @@ def test_a_taken_place_that_nobody_ever_sees_ends_at_the_deadline(
     ledger.hidden_reads = 0
     assert other.state_of("concert").booked_tickets == 1
     assert_nothing_is_left_behind(other)
+
+
+@pytest.mark.parametrize("gets_out_of_step", [True, False], ids=["as it is", "control"])
+def test_who_is_far_from_the_ledger_does_not_lose_every_race(
+    gets_out_of_step: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In step with a rival who commits as often as one can read and write, it would lose until its deadline."""
+    random.seed(1)
+    if not gets_out_of_step:
+        monkeypatch.setattr(TicketManager, "_get_out_of_step", lambda *_: None)
+    clock = SteppedClock()
+    ledger = FarLedger(clock, rival_every_s=0.8)
+    manager = TicketManager(ledger, clock)
+    if gets_out_of_step:
+        assert manager.execute(booking("ada")).order is not None
+        assert ledger.attempts > 2, "there was no race"
+    else:
+        with pytest.raises(StorageUnavailable):
+            manager.execute(booking("ada"))
 
 
 def test_a_read_sees_what_another_worker_was_told(
@@ -582,3 +602,40 @@ class SteppedClock(SystemClock):
 
     def monotonic(self) -> float:
         return self.passed_s
+
+    def sleep(self, seconds: float) -> None:
+        self.passed_s += seconds
+
+
+class FarLedger(MemoryLedger):
+    """0.2 s away in each direction; a rival who is near commits every `rival_every_s`."""
+
+    def __init__(self, clock: SteppedClock, rival_every_s: float) -> None:
+        super().__init__()
+        near = MemoryLedger()
+        near.commits = self.commits
+        self._clock = clock
+        self._rival = TicketManager(near, clock)
+        self._rival.execute(opening())
+        self._rival_every_s = rival_every_s
+        self._rival_at_s = rival_every_s / 2
+
+    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+        self._travel(deadline)
+        is_in = super().append(event_id, transitions, deadline)
+        self._travel(deadline)
+        return is_in
+
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+        self._travel(deadline)
+        page = list(super().read(event_id, after, deadline))
+        self._travel(deadline)
+        yield from page
+
+    def _travel(self, deadline: float) -> None:
+        self._clock.passed_s += 0.2
+        if self._clock.passed_s > deadline:
+            raise StorageUnavailable
+        while self._rival_at_s <= self._clock.passed_s:
+            self._rival.execute(booking(f"user at {self._rival_at_s}"))
+            self._rival_at_s += self._rival_every_s
