@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
-from tests.service.running import Service
+from tests.service.running import Service, children_of, eventually
+from ticketing.audit import audit
+from ticketing.config import Config
 
+from .checker import violations
+from .leaks import Watch
 from .load import Load
+
+DATABASE = "ticketing"
 
 CREDENTIALS = ("admin", "a password for the tests")
 SETTINGS = {
@@ -52,6 +59,34 @@ def embedded_uri(service: Service) -> str:
     """Where the embedded mongod of a service answers."""
     note = json.loads((service.folder / "var" / "embedded.json").read_text())
     return str(note["uri"])
+
+
+def mongod_of(service: Service) -> int:
+    """The process id of the embedded mongod."""
+    return eventually(lambda: next((pid for pid in children_of(service.pid) if _is_mongod(pid)), 0))
+
+
+def gunicorn_workers(service: Service) -> list[int]:
+    """The process ids of gunicorn's workers."""
+    gunicorn = next(pid for pid in children_of(service.pid) if not _is_mongod(pid))
+    return eventually(lambda: children_of(gunicorn))
+
+
+def _is_mongod(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text().strip() == "mongod"
+
+
+def new_watch(service: Service, *uris: str) -> Watch:
+    """For leaks of the service, which has served its first requests, and of the MongoDB members at `uris`."""
+    # Those that check passwords are started when they are needed, and kept.
+    return Watch(lambda: gunicorn_workers(service), service.port, uris, threads_more_max=Config().web_threads)
+
+
+def broken_promises(load: Load, uri: str, database: str = DATABASE) -> list[str]:
+    """All that is not as promised, by what the clients saw and by what `ledger verify` says."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        (report,) = audit(client[database], load.event_id)
+    return violations(load.history(uri, database)) + report.findings
 
 
 def new_load(service: Service, event_id: str = "hot", **options: Any) -> Load:

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 from pymongo import MongoClient
 
+from tests.service.running import eventually
+
 from .history import Attempt, History
 
 LONGEST_S = 10.0
@@ -74,8 +76,18 @@ class Load:
             attempt.returned is not None and attempt.outcome != "unavailable" for attempt in list(self.attempts)
         )
 
+    @property
+    def unavailable(self) -> int:
+        """How many were told 503."""
+        return sum(attempt.outcome == "unavailable" for attempt in list(self.attempts))
+
+    def wait_for_answers(self, more: int) -> None:
+        """Until so many more were answered."""
+        enough = self.answered + more
+        eventually(lambda: self.answered >= enough)
+
     def history(self, uri: str, database: str) -> History:
-        """What the clients saw, after a last look by each worker that answers, and the ledger."""
+        """What the clients saw, after a last look when all is quiet, and the ledger."""
         with self._client() as client:
             self._once(client, "observer", "read", {}, None)
         with MongoClient[dict[str, Any]](uri, tz_aware=True) as mongo:

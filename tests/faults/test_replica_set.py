@@ -8,15 +8,14 @@ from collections.abc import Iterator
 import pytest
 from pymongo.errors import PyMongoError
 
-from tests.service.running import eventually
+from tests.service.running import Service, eventually
 
-from .checker import violations
-from .conftest import Start, new_load
+from .conftest import Start, broken_promises, new_load, new_watch
+from .leaks import Watch
 from .load import Load
 from .replica_set import ReplicaSet
 
 TICKETS = 150
-DATABASE = "ticketing"
 FROZEN_S = 15.0
 BACK_WITHIN_S = 10.0
 
@@ -36,69 +35,80 @@ def replica_set(running_set: ReplicaSet) -> ReplicaSet:
 
 
 @pytest.fixture
-def load(replica_set: ReplicaSet, start_service: Start, request: pytest.FixtureRequest) -> Load:
-    """Clients of a service on the replica set, and an event of their own."""
-    clients = new_load(start_service(MONGODB_URI=replica_set.uri), request.node.name)
+def service(replica_set: ReplicaSet, start_service: Start) -> Service:
+    """A service on the replica set."""
+    return start_service(MONGODB_URI=replica_set.uri)
+
+
+@pytest.fixture
+def load(service: Service, request: pytest.FixtureRequest) -> Load:
+    """Clients of the service, and an event of their own."""
+    clients = new_load(service, request.node.name)
     clients.initialize(TICKETS)
     return clients
 
 
-def test_a_killed_primary_three_times_in_a_row(replica_set: ReplicaSet, load: Load) -> None:
+@pytest.fixture
+def watch(replica_set: ReplicaSet, service: Service, load: Load) -> Watch:
+    """What the service holds before it has any trouble."""
+    return new_watch(service, *(f"mongodb://{member.address}" for member in replica_set.members))
+
+
+def test_a_killed_primary_three_times_in_a_row(replica_set: ReplicaSet, load: Load, watch: Watch) -> None:
     """SIGKILL of the primary; another takes over within 10 s, the old one comes back."""
     with load.running():
         for _ in range(3):
-            _wait_for_answers(load, 150)
+            load.wait_for_answers(150)
             primary = replica_set.primary()
             primary.kill()
             _back_in_time(load)
             primary.start()
             eventually(lambda: len(_healthy(replica_set)) == 3)
-    _check(load, replica_set)
+    _check(load, watch, replica_set)
 
 
-def test_a_primary_that_steps_down(replica_set: ReplicaSet, load: Load) -> None:
+def test_a_primary_that_steps_down(replica_set: ReplicaSet, load: Load, watch: Watch) -> None:
     """replSetStepDown under load."""
     with load.running():
-        _wait_for_answers(load, 150)
+        load.wait_for_answers(150)
         replica_set.step_down()
         _back_in_time(load)
-    _check(load, replica_set)
+    _check(load, watch, replica_set)
 
 
-def test_a_frozen_primary_acknowledges_nothing_when_it_thaws(replica_set: ReplicaSet, load: Load) -> None:
+def test_a_frozen_primary_acknowledges_nothing_when_it_thaws(
+    replica_set: ReplicaSet, load: Load, watch: Watch
+) -> None:
     """SIGSTOP for 15 s and SIGCONT: the others go on, and what the old primary still holds does not count."""
     with load.running():
-        _wait_for_answers(load, 150)
+        load.wait_for_answers(150)
         primary = replica_set.primary()
         primary.freeze()
         frozen_until_s = time.monotonic() + FROZEN_S
         # No haste is promised here: a secondary that was reading from the frozen member learns of new commits by
         # heartbeat only, every 2 s, until it looks for another source.
-        _wait_for_answers(load, 30)
+        load.wait_for_answers(30)
         eventually(lambda: time.monotonic() > frozen_until_s)
         primary.thaw()
-        _wait_for_answers(load, 150)
-    _check(load, replica_set)
+        load.wait_for_answers(150)
+    _check(load, watch, replica_set)
 
 
-def test_without_a_majority_nothing_is_answered_falsely(replica_set: ReplicaSet, load: Load) -> None:
+def test_without_a_majority_nothing_is_answered_falsely(
+    replica_set: ReplicaSet, load: Load, watch: Watch
+) -> None:
     """Both secondaries frozen: 503 in time and no false answer; everything settles when they are back."""
     with load.running():
-        _wait_for_answers(load, 150)
+        load.wait_for_answers(150)
         secondaries = replica_set.secondaries()
         for member in secondaries:
             member.freeze()
-        before = _unavailable(load)
-        eventually(lambda: _unavailable(load) >= before + 32)
+        before = load.unavailable
+        eventually(lambda: load.unavailable >= before + 32)
         for member in secondaries:
             member.thaw()
-        _wait_for_answers(load, 150)
-    _check(load, replica_set)
-
-
-def _wait_for_answers(load: Load, more: int) -> None:
-    enough = load.answered + more
-    eventually(lambda: load.answered >= enough)
+        load.wait_for_answers(150)
+    _check(load, watch, replica_set)
 
 
 def _back_in_time(load: Load) -> None:
@@ -106,10 +116,6 @@ def _back_in_time(load: Load) -> None:
     began_s, enough = time.monotonic(), load.answered + 100
     eventually(lambda: load.answered >= enough)
     assert time.monotonic() - began_s < BACK_WITHIN_S
-
-
-def _unavailable(load: Load) -> int:
-    return sum(attempt.outcome == "unavailable" for attempt in list(load.attempts))
 
 
 def _healthy(replica_set: ReplicaSet) -> list[str]:
@@ -121,5 +127,6 @@ def _healthy(replica_set: ReplicaSet) -> list[str]:
     return [member["name"] for member in members if member["stateStr"] in ("PRIMARY", "SECONDARY")]
 
 
-def _check(load: Load, replica_set: ReplicaSet) -> None:
-    assert violations(load.history(replica_set.uri, DATABASE)) == []
+def _check(load: Load, watch: Watch, replica_set: ReplicaSet) -> None:
+    assert broken_promises(load, replica_set.uri) == []
+    assert watch.leaks() == []

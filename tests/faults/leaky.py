@@ -1,0 +1,39 @@
+"""The service with a leak for each kind of thing that a watch counts: a GET of /leak/<kind> keeps one more of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ticketing import create_app
+from ticketing.services import services
+from ticketing.storage.client import connect
+
+app = create_app()
+_kept: list[Any] = []
+
+
+def _thread() -> None:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+def _connection() -> None:
+    """A client of MongoDB that nobody closes."""
+    client = connect(services().config.mongodb_uri or "")
+    client.admin.command("ping")
+    _kept.append(client)
+
+
+def _socket() -> None:
+    _kept.append(socket.socket())
+
+
+LEAKS: dict[str, Callable[[], None]] = {"thread": _thread, "connection": _connection, "socket": _socket}
+
+
+@app.get("/leak/<kind>")
+def leak(kind: str) -> str:
+    LEAKS[kind]()
+    return kind
