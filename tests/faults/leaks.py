@@ -97,7 +97,7 @@ class Watch:
         """Workers that have asked MongoDB for something, with all that this starts in the background."""
         footprints = [footprint_of(pid, self._port) for pid in self._workers()]
         warm = MONITORS * len(self._uris) + POOLED
-        return [each for each in footprints if each.members.total() == warm and not each.clients]
+        return [each for each in footprints if each.members.total() >= warm and not each.clients]
 
 
 def footprint_of(pid: int, port: int) -> Footprint:

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 
-from tests.service.running import kill
+from tests.service.running import eventually, kill
 
 from .conftest import (
     Start,
@@ -17,6 +17,7 @@ from .conftest import (
     new_load,
     new_watch,
 )
+from .load import Load
 
 TICKETS = 150
 KILLS = 6
