@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint simulate clean
+.PHONY: help run test lint simulate fuzz clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## */make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -29,6 +29,12 @@ FIRST_SEED ?= 1
 
 simulate: $(VENV)/.installed-dev  ## the seeded simulator: SEEDS=10000 FIRST_SEED=1, or SEED=17 to be told one story
 	@$(BIN)/python -m tests.faults.simulator $(SEEDS) $(FIRST_SEED)
+
+EXAMPLES ?= 2000
+
+fuzz: $(VENV)/.installed-dev  ## random requests against /openapi.json: EXAMPLES=2000 for each operation
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --dist load tests/api/test_fuzz_reads.py \
+		tests/api/test_fuzz_writes.py
 
 clean:  ## remove the environment and caches; .env and the data under var/ stay
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache htmlcov

@@ -37,6 +37,7 @@ NOT_RUN = {
     plain('mongorestore --uri "$MONGODB_URI" --oplogReplay --gzip --archive=ticketing.archive.gz'): "no tool of ours",
     "make simulate SEEDS=10000 FIRST_SEED=1": "tests/faults/test_simulator.py plays 500 of them",
     "make simulate SEED=17": "tests/faults/test_simulator.py has one told",
+    "make fuzz EXAMPLES=2000": "tests/api/test_fuzz_*.py draw 200",
 }
 """The commands in the documents that no test runs, and why."""
 

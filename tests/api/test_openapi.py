@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response
+from hypothesis import given
+from hypothesis import strategies as st
+from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import validate
 
 from ticketing import __version__
+from ticketing.api.schemas import TEXT_PATTERN, CancelSchema, InitializeSchema
 
 from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, Client, openapi
 from .test_bookings import EVENT_MEMBERS, ORDER_MEMBERS
@@ -102,6 +106,36 @@ def test_the_bodies_say_what_is_needed() -> None:
         # ECMA-262, as JSON Schema wants it: \Z would be a plain Z there.
         assert r"\Z" not in pattern
         assert re.search(pattern, EVENT_ID) and not re.search(pattern, "no id") and not re.search(pattern, "x" * 65)
+
+
+WHITE_AND_ODD = " \t\n\x1f\x7f\x85\xa0\u2028\u3000\ufeffa"
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=4) | st.text(WHITE_AND_ODD))
+def test_the_pattern_of_a_text_is_what_is_held(text: str) -> None:
+    """/openapi.json and the service take the same texts. (Lone surrogates are refused by the service alone:
+    ECMA-262 has no way to name them that means the same in every reader.)"""
+    is_refused = bool(InitializeSchema().validate({"name": text, "total_tickets": 1}))
+    assert is_refused != bool(re.fullmatch(TEXT_PATTERN, text))
+
+
+@pytest.mark.parametrize(
+    ("body", "is_valid"),
+    [
+        ({"order_id": "x"}, True),
+        ({"event_id": "e", "user_id": "u"}, True),
+        ({}, False),
+        ({"event_id": "e"}, False),
+        ({"user_id": "u"}, False),
+        ({"order_id": "x", "event_id": "e"}, False),
+        ({"order_id": "x", "event_id": "e", "user_id": "u"}, False),
+    ],
+)
+def test_a_cancellation_names_one_order(body: dict[str, str], is_valid: bool) -> None:
+    """By its id, or by event and user: to the document as to the service."""
+    schema = openapi()["components"]["schemas"]["Cancel"]
+    assert OAS30Validator(schema).is_valid(body) == is_valid
+    assert (not CancelSchema().validate(body)) == is_valid
 
 
 def test_a_client_that_is_not_as_documented_is_seen(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import flask_swagger_ui
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask, Response, send_from_directory
 from flask_smorest import Api, Blueprint
 
@@ -45,6 +47,21 @@ SETTINGS = {
 }
 
 
+class Converter(OpenAPIConverter):
+    """apispec's reading of marshmallow schemas, with what `Meta.json_schema` adds to one."""
+
+    def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
+        """The schema as JSON Schema."""
+        json_schema: dict[str, Any] = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+        return json_schema | getattr(schema.Meta, "json_schema", {})
+
+
+class SchemaPlugin(MarshmallowPlugin):
+    """apispec's plugin with this converter."""
+
+    Converter = Converter
+
+
 class ProblemApi(Api):
     """flask-smorest without its own error answers: errors leave through problems.py."""
 
@@ -58,7 +75,7 @@ def init_openapi(app: Flask) -> Api:
     """Serve /openapi.json and /docs. Returns what blueprints are registered with."""
     app.config.update(SETTINGS)
     app.add_url_rule("/docs/assets/<path:filename>", "docs_assets", _asset)
-    return ProblemApi(app)
+    return ProblemApi(app, spec_kwargs={"marshmallow_plugin": SchemaPlugin()})
 
 
 def documented(

@@ -21,12 +21,22 @@ NAME_LENGTH_MAX = 200
 USER_ID_LENGTH_MAX = 128
 ORDER_ID_LENGTH_MAX = 128
 
+# What `_is_text` takes, for /openapi.json: no control characters, and white space neither first nor last. Spelt
+# out, because Python and ECMA-262 differ on \s.
+_CONTROL = r"\x00-\x1f\x7f-\x9f"
+_SPACE = r"\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+TEXT_PATTERN = f"^[^{_CONTROL}{_SPACE}]([^{_CONTROL}]*[^{_CONTROL}{_SPACE}])?$"
+
 
 class Text(fields.String):
     """A string that can be shown and stored: no control characters, no lone surrogates, no blank ends."""
 
-    def __init__(self, *, length_max: int, **kwargs: Any) -> None:
-        super().__init__(validate=[validate.Length(1, length_max), _is_text], **kwargs)
+    def __init__(self, *, length_max: int, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(
+            validate=[validate.Length(1, length_max), _is_text],
+            metadata={"pattern": TEXT_PATTERN} | (metadata or {}),
+            **kwargs,
+        )
 
 
 class Whole(fields.Integer):
@@ -60,10 +70,14 @@ class Timestamp(fields.DateTime):
 
 
 class StrictSchema(Schema):
-    """Input: what is not a field is refused."""
+    """Input: what is not a field is refused.
+
+    `Meta.json_schema` is what /openapi.json says beside the fields, of several of them together.
+    """
 
     class Meta:
         unknown = RAISE
+        json_schema: dict[str, Any] = {}
 
 
 def _is_text(value: str) -> None:
@@ -118,6 +132,14 @@ class BookSchema(StrictSchema):
 class CancelSchema(StrictSchema):
     """POST /cancel: an order by its id, or a user's active order for an event."""
 
+    class Meta(StrictSchema.Meta):
+        json_schema = {
+            "oneOf": [
+                {"required": ["order_id"], "maxProperties": 1},
+                {"required": ["event_id", "user_id"], "maxProperties": 2},
+            ]
+        }
+
     order_id = Text(length_max=ORDER_ID_LENGTH_MAX)
     event_id = _event_id(metadata={"example": "concert-2027"})
     user_id = _user_id(metadata={"example": "ada"})
@@ -132,7 +154,9 @@ class PageQuerySchema(StrictSchema):
     """The query of every list."""
 
     limit = Digits(load_default=50, validate=validate.Range(1, 500))
-    after = fields.String(metadata={"description": "The `next` of the page before."})
+    after = fields.String(
+        metadata={"description": "The `next` of the page before.", "pattern": "^[A-Za-z0-9_-]+$"}
+    )
 
 
 class OrdersQuerySchema(PageQuerySchema):

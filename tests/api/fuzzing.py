@@ -1,0 +1,179 @@
+"""Fuzzing by schema: schemathesis draws requests from /openapi.json, right ones and wrong ones, and holds every
+answer against it.
+
+All of its checks are on; what it cannot know is said to it here: which events, orders, users and cursors there are,
+and which refusals depend on the state of an event and not on the form of a request.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from flask import Flask
+from schemathesis import HookContext, Response, engine, openapi
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.failures import Failure
+from schemathesis.engine import events
+from schemathesis.engine.recorder import ScenarioRecorder
+from schemathesis.generation.case import Case
+from schemathesis.transport.wsgi import WSGITransport
+
+from ticketing.api.auth import EXTENSION as AUTH
+from ticketing.api.auth import Authenticator
+
+from .conftest import ADMIN, EVENT_ID, Api, SteppingClock
+from .conftest import openapi as service_document
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
+"""Requests drawn for each operation; some fifty more are made of its schema's edges, one by one."""
+
+SEED = int(os.environ.get("FUZZ_SEED", "0")) or (secrets.randbits(32) if "FUZZ_EXAMPLES" in os.environ else 1)
+"""The same in every run of the suite, another in every `make fuzz`."""
+
+STATEFUL_EXAMPLES = max(20, EXAMPLES // 8)
+
+# Refusals of requests that are all right by themselves: the next event, order or key might take them.
+BY_STATE = {"exceeds_max_tickets_per_order", "exceeds_total_tickets", "idempotency_key_reused"}
+
+EVENTS = {EVENT_ID: 40, "sold-out": 2, "large": 10_000_000}
+USERS = ["ada", "ben", "cleo", "dan", "Zoë"]
+CURSORS = ["MA", "MQ", "Mg"]
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    failures: list[str] = field(default_factory=list)
+    # Requests by phase, and answers by status.
+    requests: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+
+    def add(self, event: events.EngineEvent) -> None:
+        """Take over what one event of a run tells."""
+        if isinstance(event, events.ScenarioFinished):
+            self.requests[event.phase.value] += len(event.recorder.interactions)
+            answers = [each.response for each in event.recorder.interactions.values() if each.response]
+            self.statuses.update(answer.status_code for answer in answers)
+            self.failures += failures_of(event.recorder)
+        elif isinstance(event, events.NonFatalError):
+            self.failures.append(f"{event.label}: {event.value!r}")
+        elif isinstance(event, events.FatalError):
+            raise event.exception
+
+
+def failures_of(recorder: ScenarioRecorder) -> Iterator[str]:
+    """A line for each check that failed: what was expected, what was sent and what was answered."""
+    for case_id, checks in recorder.checks.items():
+        for check in checks:
+            if (info := check.failure_info) is not None:
+                response = recorder.interactions[info.failure.case_id or case_id].response
+                answer = f"{response.status_code} {response.content[:500]!r}" if response else "no answer"
+                yield f"{check.name}: {info.failure.title}: {info.failure.message}\n{info.code_sample}\n{answer}"
+
+
+def fuzz(app: Flask, *operation: str, stateful: bool = False, examples: int = EXAMPLES) -> Report:
+    """Try one operation (method, path), or with `stateful` chains of all: bookings of events just made, and so on.
+
+    Staff's operations are tried as the admin, all others as nobody; chains as the admin.
+    """
+    report = Report()
+    method, path = operation or (None, None)
+    config = SchemathesisConfig.from_dict(settings(app, path, stateful=stateful, examples=examples))
+    document = openapi.from_wsgi("/openapi.json", app, config=config)
+    document.hook(filter_failure)
+    schema = document.include(method=method, path=path) if operation else document
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WSGITransport, "send", _send)
+        for event in engine.from_schema(schema).execute():
+            report.add(event)
+    return report
+
+
+def settings(app: Flask, path: str | None, *, stateful: bool, examples: int) -> dict[str, Any]:
+    """What schemathesis is told, as it stands in its configuration files."""
+    orders = prepare(app)
+    known = {"events": list(EVENTS), "users": USERS, "orders": orders, "cursors": CURSORS}
+    parameters: dict[str, tuple[str, float]] = {
+        "path.event_id": ("events", 0.6),
+        "path.order_id": ("orders", 0.6),
+        "query.after": ("cursors", 0.5),
+        "query.user_id": ("users", 0.5),
+        "body.order_id": ("orders", 0.5),
+        "body.user_id": ("users", 0.3),
+    }
+    if path != "/initialize":
+        # An event that is there already can only be refused.
+        parameters["body.event_id"] = ("events", 0.6)
+    as_admin = stateful or path is None or is_protected(path)
+    return {
+        "seed": SEED,
+        "auth": {"basic": dict(zip(("username", "password"), ADMIN, strict=True))} if as_admin else {},
+        "generation": {
+            "max-examples": STATEFUL_EXAMPLES if stateful else examples,
+            "deterministic": "FUZZ_EXAMPLES" not in os.environ,
+            "database": "none",
+            # What is found is told as it was found: to make it smaller may take longer than all the rest.
+            "no-shrink": True,
+        },
+        "phases": {
+            "examples": {"enabled": not stateful},
+            "coverage": {"enabled": not stateful, "generate-duplicate-query-parameters": True},
+            "fuzzing": {"enabled": not stateful},
+            "stateful": {"enabled": stateful},
+        },
+        "dictionaries": {name: {"values": values} for name, values in known.items()},
+        "parameters": {
+            name: {"dictionary": dictionary, "probability": probability}
+            for name, (dictionary, probability) in parameters.items()
+        },
+    }
+
+
+def prepare(app: Flask) -> list[str]:
+    """Open events, with tickets and without, and book in them. Returns the ids of the orders."""
+    clock = SteppingClock()
+    app.extensions[AUTH] = Authenticator(app.extensions[AUTH].accounts, NoAttemptsCounted(), clock)
+    api = Api(app)
+    for event_id, total_tickets in EVENTS.items():
+        assert api.initialize(total_tickets, event_id).status_code == 201
+    return [api.book(user, event_id=event_id).json["order_id"] for event_id in EVENTS for user in USERS[:3]]
+
+
+def is_protected(path: str) -> bool:
+    """Whether an operation of this path wants credentials, by the document."""
+    operations = service_document()["paths"][path]
+    return any({} not in operations[method]["security"] for method in ("get", "post") if method in operations)
+
+
+class NoAttemptsCounted:
+    """A counter that stays at 0: wrong credentials are drawn too, and must not lock the right ones out."""
+
+    def hit_strictly(self, key: str, window_s: int, amount: int = 1) -> tuple[int, float]:
+        """Count nothing."""
+        return 0, 0.0
+
+
+def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:
+    """False for what is no failure: a request of the right form that the state of the service refuses."""
+    if response.status_code != 422 or case.meta is None or not case.meta.generation.mode.is_positive:
+        return True
+    problem = response.json()
+    # Only the service makes cursors: the document cannot say which strings are some.
+    return problem.get("code") not in BY_STATE and list(problem.get("errors", ())) != ["after"]
+
+
+_real_send = WSGITransport.send
+
+
+def _send(self: WSGITransport, case: Case, **options: Any) -> Response:
+    # schemathesis 4.32 hands what is meant for sockets on to Werkzeug's client, which does not know it.
+    for name in ("max_redirects", "verify", "cert"):
+        options.pop(name, None)
+    return _real_send(self, case, **options)
