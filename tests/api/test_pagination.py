@@ -245,6 +245,22 @@ def test_an_unknown_parameter_is_refused(api: Api, path: str) -> None:
     assert list(problem["errors"]) == ["limits"]
 
 
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize("query", ["limit=1&limit=2", "after=MA&after=MA", "limit=1&limit"])
+def test_a_parameter_that_stands_twice_is_refused(api: Api, path: str, query: str) -> None:
+    """422, naming it: two readers would take two different values."""
+    api.initialize()
+    problem = refused(api.get(f"{path}?{query}", staff=True), 422, "validation_failed")
+    assert list(problem["errors"]) == [query.partition("=")[0]]
+
+
+def test_a_view_without_parameters_passes_all_over(api: Api) -> None:
+    """What is no list has no parameter to misspell: whatever a cache or a probe adds is of no consequence."""
+    api.initialize()
+    for path in (f"/status/{EVENT_ID}", f"/events/{EVENT_ID}", "/healthz"):
+        assert api.get(f"{path}?limit=1&limit=2&_=1").status_code == 200
+
+
 @pytest.mark.parametrize("limit", ["1_0", "+5", " 5", "5 ", "٥", "1e1", "0x5", "-1", ""])
 def test_a_limit_is_digits_and_nothing_else(api: Api, limit: str) -> None:
     """What only Python takes for a number is refused, by the name of the field."""

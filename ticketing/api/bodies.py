@@ -26,6 +26,13 @@ class StrictParser(FlaskParser):
         """The body of the request. Raises `ApiProblem` 400, 413 or 415."""
         return read_json(req)
 
+    def load_querystring(self, req: Request, schema: Any) -> Any:
+        """The query of the request. Raises `ApiProblem` 422 for a name that stands in it twice."""
+        twice = [name for name, values in req.args.lists() if len(values) > 1]
+        if twice:
+            raise ApiProblem(422, members={"errors": {name: ["Stands in the query twice."] for name in twice}})
+        return super().load_querystring(req, schema)
+
     def handle_error(self, error: Any, req: Any, schema: Any, **kwargs: Any) -> NoReturn:
         """Name the wrong fields of a body or a query (422)."""
         (messages,) = error.messages.values()

@@ -16,7 +16,7 @@ from . import auth
 from .auth import Role
 from .bodies import StrictParser
 from .idempotency import key_scope, request_key
-from .openapi import creates, documented
+from .openapi import creates, documented, replays
 from .problems import REPLAYED_HEADER
 from .schemas import (
     BookSchema,
@@ -67,7 +67,7 @@ def book(body: dict[str, Any]) -> Any:
 @blueprint.post("/cancel")
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(CancelSchema)
-@blueprint.response(200, CancelledSchema)
+@blueprint.response(200, CancelledSchema, headers=replays())
 @documented(blueprint, 404, protected=True, takes_body=True)
 def cancel(body: dict[str, Any]) -> Any:
     """Give an order back. Its tickets go to the waiting list in the same step, first come, first served."""

@@ -14,7 +14,7 @@ from ..services import services
 from . import auth
 from .auth import Role
 from .bodies import StrictParser
-from .openapi import documented, tells
+from .openapi import documented, leads_on, tells
 from .pagination import number_after, page_of
 from .schemas import (
     AvailabilitySchema,
@@ -64,7 +64,7 @@ def availability(event_id: str) -> EventState:
 
 @blueprint.get("/events/<event_id>/waiting-list")
 @blueprint.arguments(PageQuerySchema, location="query")
-@blueprint.response(200, WaitingPageSchema)
+@blueprint.response(200, WaitingPageSchema, headers=leads_on())
 @documented(blueprint, 404, 422)
 def waiting_list(query: dict[str, Any], event_id: str) -> Any:
     """Who waits, first come first. Staff see order and user too."""
@@ -88,7 +88,7 @@ def waiting_list(query: dict[str, Any], event_id: str) -> Any:
 @blueprint.get("/events/<event_id>/orders")
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(OrdersQuerySchema, location="query")
-@blueprint.response(200, OrderPageSchema)
+@blueprint.response(200, OrderPageSchema, headers=leads_on())
 @documented(blueprint, 404, 422, protected=True)
 def orders(query: dict[str, Any], event_id: str) -> Any:
     """The orders of an event in the order of their arrival, cancelled ones too."""

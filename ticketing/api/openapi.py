@@ -95,14 +95,24 @@ def documented(
     return cast(Callable[[View], View], blueprint.doc(**operation))
 
 
-def tells(header: str, description: str) -> dict[str, Any]:
-    """Document a header of an answer."""
-    return {header: {"description": description, "schema": {"type": "string"}}}
+def tells(header: str, description: str, *, type: str = "string", required: bool = True) -> dict[str, Any]:
+    """Document a header of an answer. `required`: it is always there."""
+    return {header: {"description": description, "schema": {"type": type}, "required": required}}
+
+
+def replays() -> dict[str, Any]:
+    """Document the header of an answer to a request with an `Idempotency-Key`."""
+    return tells("Idempotent-Replayed", "`true`: this is the answer to an earlier request.", required=False)
 
 
 def creates(what: str) -> dict[str, Any]:
     """Document the headers of an answer that made something."""
-    return tells("Location", f"The path of {what}.")
+    return tells("Location", f"The path of {what}.") | replays()
+
+
+def leads_on() -> dict[str, Any]:
+    """Document the header of a page."""
+    return tells("Link", 'The path of the next page, with `rel="next"`.', required=False)
 
 
 def _asset(filename: str) -> Response:
@@ -111,4 +121,9 @@ def _asset(filename: str) -> Response:
 
 def _problem(status: int) -> dict[str, Any]:
     content = {MEDIA_TYPE: {"schema": ProblemSchema}}
-    return {"description": HTTPStatus(status).phrase, "content": content}
+    headers: dict[str, Any] = {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers = tells("WWW-Authenticate", "How to authenticate.")
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers = tells("Retry-After", "Seconds to wait before the request is repeated.", type="integer")
+    return {"description": HTTPStatus(status).phrase, "content": content, "headers": headers}
