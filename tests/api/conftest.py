@@ -273,6 +273,19 @@ def add_account(app: Flask, credentials: tuple[str, str], role: Role) -> None:
     app.extensions[AUTH].accounts[user_id] = account
 
 
+class NoAttemptsCounted:
+    """A counter of attempts that stays at 0."""
+
+    def hit_strictly(self, key: str, window_s: int, amount: int = 1) -> tuple[int, float]:
+        """Count nothing."""
+        return 0, 0.0
+
+
+def count_no_attempts(app: Flask) -> None:
+    """Let wrong credentials be tried as often as a test likes."""
+    app.extensions[AUTH] = Authenticator(app.extensions[AUTH].accounts, NoAttemptsCounted(), SteppingClock())
+
+
 @pytest.fixture
 def client(app: Flask) -> Client:
     """A client of `app` that sends just what it is told."""

@@ -24,10 +24,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from schemathesis.generation.case import Case
 from schemathesis.transport.wsgi import WSGITransport
 
-from ticketing.api.auth import EXTENSION as AUTH
-from ticketing.api.auth import Authenticator
-
-from .conftest import ADMIN, EVENT_ID, Api, SteppingClock
+from .conftest import ADMIN, EVENT_ID, Api, count_no_attempts
 from .conftest import openapi as service_document
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
@@ -138,8 +135,7 @@ def settings(app: Flask, path: str | None, *, stateful: bool, examples: int) -> 
 
 def prepare(app: Flask) -> list[str]:
     """Open events, with tickets and without, and book in them. Returns the ids of the orders."""
-    clock = SteppingClock()
-    app.extensions[AUTH] = Authenticator(app.extensions[AUTH].accounts, NoAttemptsCounted(), clock)
+    count_no_attempts(app)  # wrong credentials are drawn too, and must not lock the right ones out
     api = Api(app)
     for event_id, total_tickets in EVENTS.items():
         assert api.initialize(total_tickets, event_id).status_code == 201
@@ -150,14 +146,6 @@ def is_protected(path: str) -> bool:
     """Whether an operation of this path wants credentials, by the document."""
     operations = service_document()["paths"][path]
     return any({} not in operations[method]["security"] for method in ("get", "post") if method in operations)
-
-
-class NoAttemptsCounted:
-    """A counter that stays at 0: wrong credentials are drawn too, and must not lock the right ones out."""
-
-    def hit_strictly(self, key: str, window_s: int, amount: int = 1) -> tuple[int, float]:
-        """Count nothing."""
-        return 0, 0.0
 
 
 def filter_failure(context: HookContext, failure: Failure, case: Case, response: Response) -> bool:

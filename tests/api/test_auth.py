@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import logging
 import threading
+import time
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
+from statistics import median
 from typing import Any
 
 import pytest
@@ -23,10 +26,12 @@ from ticketing.api import auth, limits
 from ticketing.api.auth import Account, Authenticator, Caller, Role
 from ticketing.config import Config
 
-from .conftest import CHEAP_HASH, SteppingClock, check_problem, refused
+from .conftest import CHEAP_HASH, SteppingClock, check_problem, count_no_attempts, refused
 from .scratch import make_app
 
 pytestmark = pytest.mark.usefixtures("cheap_hashes")
+
+PRODUCTION_HASH_METHOD = auth.HASH_METHOD  # as it is before that fixture
 
 ADMIN = ("admin", "correct horse battery staple")
 WRONG = ("admin", "Tr0ub4dor&3")
@@ -216,16 +221,8 @@ class TestCredentials:
 def client_for_anything() -> FlaskClient:
     """A client of an app that does not count failures: one for all random headers."""
     app = make_app(CONFIG)
-    app.extensions[auth.EXTENSION]._attempts = NoAttemptsCounted()
+    count_no_attempts(app)
     return app.test_client()
-
-
-class NoAttemptsCounted:
-    """A counter that stays at 0."""
-
-    def hit_strictly(self, key: str, window_s: int, amount: int = 1) -> tuple[int, float]:
-        """Count nothing."""
-        return 0, 0.0
 
 
 class TestRoles:
@@ -364,6 +361,49 @@ class TestCost:
         assert len(prints) == 2
 
 
+class TestTime:
+    """How long a check takes: it must not tell who has an account."""
+
+    ROUNDS = 7
+    COST = "scrypt:8192:8:1"
+    """A quarter of the real cost."""
+
+    def test_production_hashes(self) -> None:
+        """Passwords are hashed with scrypt, N = 2^15, r = 8, p = 1, and a salt of their own."""
+        first, second = (generate_password_hash(ADMIN[1], PRODUCTION_HASH_METHOD) for _ in range(2))
+        assert first.startswith("scrypt:32768:8:1$") and first != second
+
+    def test_nobody_costs_as_much(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The hash that an unknown user's password is checked against is of the same method, and fits nothing."""
+        monkeypatch.setattr(auth, "HASH_METHOD", PRODUCTION_HASH_METHOD)
+        nobody = make_app(CONFIG).extensions[auth.EXTENSION]._nobody
+        assert nobody.startswith("scrypt:32768:8:1$")
+
+    def test_unknown_user(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An unknown user and a wrong password take the same time, but for noise."""
+        monkeypatch.setattr(auth, "HASH_METHOD", self.COST)
+        assert 1 / 3 < self._ratio(make_app(CONFIG)) < 3
+
+    def test_unknown_user_unhashed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The control: were next to nothing hashed for an unknown user, the times would be far apart."""
+        monkeypatch.setattr(auth, "HASH_METHOD", self.COST)
+        app = make_app(CONFIG)
+        monkeypatch.setattr(auth, "HASH_METHOD", CHEAP_HASH)
+        assert self._ratio(app) < 1 / 3
+
+    def _ratio(self, app: Flask) -> float:
+        """The median time of unknown users over that of wrong passwords, measured in turn."""
+        count_no_attempts(app)  # and hash for nobody in particular as HASH_METHOD says now
+        client = app.test_client()
+        times_s: dict[str, list[float]] = {"nobody": [], ADMIN[0]: []}
+        for _ in range(self.ROUNDS):
+            for user_id, measured in times_s.items():
+                begun_s = time.perf_counter()
+                challenged(client.get("/open", auth=(user_id, "wrong")))
+                measured.append(time.perf_counter() - begun_s)
+        return median(times_s["nobody"]) / median(times_s[ADMIN[0]])
+
+
 class TestFailures:
     """Guessing passwords."""
 
@@ -384,7 +424,7 @@ class TestFailures:
 
     def test_removed(self, locked_out: FlaskClient, app: Flask, hashes: HashCount) -> None:
         """The control: where attempts are not counted, guessing goes on and is hashed each time."""
-        app.extensions[auth.EXTENSION]._attempts = NoAttemptsCounted()
+        count_no_attempts(app)
         challenged(locked_out.get("/open", auth=WRONG))
         assert hashes.calls == 1
 
@@ -403,6 +443,39 @@ class TestFailures:
         """Other addresses are not concerned."""
         answer = locked_out.get("/staff", auth=ADMIN, environ_base={"REMOTE_ADDR": "192.0.2.7"})
         assert answer.status_code == 200
+
+    def test_forged_address(self, client: FlaskClient) -> None:
+        """With no proxy in front a forged X-Forwarded-For gives no new attempts, and takes nobody else's."""
+        victim = "192.0.2.7"
+        for n in range(auth.FAILURES_MAX):
+            challenged(client.get("/open", auth=WRONG, headers={"X-Forwarded-For": f"198.51.100.{n}"}))
+        forged = {"X-Forwarded-For": victim}
+        refused(client.get("/open", auth=WRONG, headers=forged), 429, "rate_limited")
+        for _ in range(auth.FAILURES_MAX):
+            client.get("/open", auth=WRONG, headers=forged)
+        assert client.get("/staff", auth=ADMIN, environ_base={"REMOTE_ADDR": victim}).status_code == 200
+
+    def test_behind_a_proxy(self, clock: SteppingClock) -> None:
+        """Behind a trusted proxy the address that it saw is locked out, whatever its owner wrote before it; the
+        others behind that proxy are not, and the user gets in from there."""
+        client = make_app(replace(CONFIG, trusted_proxies=1), clock).test_client()
+        for n in range(auth.FAILURES_MAX):
+            forwarded = f"192.0.2.7, 198.51.100.{n}, 203.0.113.9"
+            challenged(client.get("/open", auth=WRONG, headers={"X-Forwarded-For": forwarded}))
+        refused(client.get("/open", auth=WRONG, headers={"X-Forwarded-For": "203.0.113.9"}), 429, "rate_limited")
+        for other in ("192.0.2.7", "198.51.100.0"):
+            answer = client.get("/staff", auth=ADMIN, headers={"X-Forwarded-For": other})
+            assert answer.status_code == 200
+
+    def test_many_addresses_of_one_subscriber(self, client: FlaskClient) -> None:
+        """The /64 network that a subscriber has counts as one address: 2^64 of them give no more attempts."""
+        for n in range(auth.FAILURES_MAX):
+            own = {"REMOTE_ADDR": f"2001:db8:1:2::{n:x}"}
+            challenged(client.get("/open", auth=WRONG, environ_base=own))
+        last = {"REMOTE_ADDR": "2001:db8:1:2:ffff::1"}
+        refused(client.get("/open", auth=WRONG, environ_base=last), 429, "rate_limited")
+        neighbour = {"REMOTE_ADDR": "2001:db8:1:3::1"}
+        challenged(client.get("/open", auth=WRONG, environ_base=neighbour))
 
     def test_remembered(self, client: FlaskClient) -> None:
         """Who was let in just before still is, from the same address: it costs nothing and tells nothing."""
