@@ -8,6 +8,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+from gunicorn.http.errors import InvalidChunkSize
 from hypothesis import HealthCheck, example, given, settings
 
 from ticketing.api.bodies import BODY_BYTES_MAX
@@ -26,6 +27,15 @@ PATHS = ["/initialize", "/book", "/cancel"]
 thorough = settings(
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+# The codes that a body may be refused with.
+CODES = {
+    400: {"invalid_json", "bad_request"},
+    404: {"event_not_found", "order_not_found"},
+    409: {"event_exists", "already_booked"},
+    415: {"unsupported_media_type"},
+    422: {"validation_failed", "exceeds_max_tickets_per_order", "exceeds_total_tickets"},
+}
 
 NOT_STRINGS: list[Any] = [
     {"$ne": ""},
@@ -311,8 +321,101 @@ def raw(path: str) -> st.SearchStrategy[bytes]:
     return st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode())
 
 
+def damaged(body: bytes) -> st.SearchStrategy[bytes]:
+    """A right body with a little damage: something cut out, put in, doubled or swapped, or in another encoding."""
+    places = st.tuples(*[st.integers(0, len(body))] * 2).map(sorted)
+    pieces = st.sampled_from(PIECES) | st.binary(min_size=1, max_size=4)
+    return (
+        places.map(lambda cut: body[: cut[0]] + body[cut[1] :])
+        | places.map(lambda cut: body[: cut[1]] + body[cut[0] :])
+        | st.builds(lambda cut, piece: body[: cut[0]] + piece + body[cut[1] :], places, pieces)
+        | st.builds(lambda cut, piece: body[: cut[0]] + piece + body[cut[0] :], places, pieces)
+        | st.sampled_from(["utf-16", "utf-16-le", "utf-32-be", "utf-8-sig", "utf-7"]).map(body.decode().encode)
+    )
+
+
+# What JSON's readers disagree on, and what breaks them.
+PIECES = [
+    *(b"NaN", b"-Infinity", b"1e999", b"-0", b"1" * 400, b"0.1e-999", b"null", b"[]", b"{}"),
+    *(b"[" * 2_000, b'{"a":' * 2_000, b'"quantity":1,"quantity":2,', b'"event_id":"x",', b'"\\ud800"'),
+    *(b"\\ud83d", b"\\u0000", b"\\x00", b"\0", b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xef\xbb\xbf"),
+    *(b"\xe2\x80\xa8", b"//", b"/**/", b",", b",,", b":", b"'", b'"', b"\n"),
+]
+
+CONTENT_TYPES = st.sampled_from(
+    [
+        "application/json",
+        "application/json; charset=utf-16",
+        "application/json; charset=nonsense",
+        "application/json;;;",
+        "application/json; boundary=x",
+        "application/json, text/plain",
+        "application/problem+json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=",
+        "text/plain",
+        "",
+    ]
+) | st.text(st.characters(max_codepoint=255, exclude_categories=["Cc"]), max_size=40)
+
+
 class TestAnything:
     """Whatever is sent."""
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_a_damaged_body_is_done_or_refused(self, open_event: Api, path: str) -> None:
+        """In one piece or in chunks, as whatever it is sent: never a 5xx, and nothing is done by halves."""
+        right = json.dumps(BODIES[path]).encode()
+        met: set[int] = set()
+
+        @settings(thorough, derandomize=True)
+        @given(body=damaged(right), content_type=CONTENT_TYPES | st.just("application/json"), chunked=st.booleans())
+        def send_it(body: bytes, content_type: str, chunked: bool) -> None:
+            before = open_event.ledger()
+            answer = open_event.client.post(
+                path,
+                input_stream=BytesIO(body),
+                content_type=content_type,
+                auth=None if path == "/book" else ADMIN,
+                environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+                if chunked
+                else {"CONTENT_LENGTH": str(len(body))},
+            )
+            met.add(answer.status_code)
+            if answer.status_code >= 400:
+                assert answer.json["code"] in CODES[answer.status_code]
+                assert open_event.ledger() == before
+
+        send_it()
+        # Some got as far as the schema, some not even to the reader.
+        assert met >= {400, 415, 422}
+
+    @pytest.mark.parametrize("error", [ConnectionResetError(), InvalidChunkSize(b"zz")])
+    def test_a_body_that_breaks_off_is_refused(self, open_event: Api, error: Exception) -> None:
+        """400, and nothing is done: what came may be a right body, but not all of it."""
+
+        class Broken(BytesIO):
+            def readinto(self, buffer: Any) -> int:
+                raise error
+
+            read = readall = readinto  # type: ignore[assignment]
+
+        before = open_event.ledger()
+        environ = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+        answer = open_event.client.post(
+            "/book", input_stream=Broken(), content_type="application/json", environ_overrides=environ
+        )
+        refused(answer, 400, "bad_request")
+        assert open_event.ledger() == before
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_a_missing_body_is_refused(self, open_event: Api, path: str) -> None:
+        """400 when it is said to be JSON, 415 when nothing is said; nothing is done."""
+        before = open_event.ledger()
+        auth = None if path == "/book" else ADMIN
+        refused(open_event.client.post(path, content_type="application/json", auth=auth), 400, "invalid_json")
+        refused(open_event.client.post(path, auth=auth), 415, "unsupported_media_type")
+        assert open_event.ledger() == before
 
     @pytest.mark.parametrize("path", PATHS)
     def test_is_done_or_refused(self, open_event: Api, path: str) -> None:

@@ -89,6 +89,19 @@ def test_a_changed_event_is_sent_again(sold_out: Api, header: str) -> None:
     assert (answer.status_code, answer.json["version"]) == (200, 5)
 
 
+@pytest.mark.parametrize("header", ['"5"', '"4", "5"', "*"])
+def test_the_event_at_a_version(sold_out: Api, header: str) -> None:
+    """With `If-Match` of its version the event is shown as without (RFC 9110, 13.1.1)."""
+    answer = sold_out.get(f"/events/{EVENT_ID}", headers={"If-Match": header})
+    assert (answer.status_code, answer.json["version"]) == (200, 5)
+
+
+@pytest.mark.parametrize("header", ['"4"', 'W/"5"', '"', "", "nonsense"])
+def test_the_event_at_another_version(sold_out: Api, header: str) -> None:
+    """412 where that is another version, or none, or a weak one."""
+    refused(sold_out.get(f"/events/{EVENT_ID}", headers={"If-Match": header}), 412, "precondition_failed")
+
+
 def test_availability(sold_out: Api) -> None:
     """What a new booking could get now."""
     answer = sold_out.get(f"/events/{EVENT_ID}/availability")

@@ -10,11 +10,13 @@ import json
 from typing import Any, NoReturn
 
 from flask import Request
+from gunicorn.http.errors import ParseException
 from webargs.flaskparser import FlaskParser
 
 from .problems import ApiProblem
 
 BODY_BYTES_MAX = 64 * 1024
+CUT_SHORT = "The body ends before its end, or its chunks are broken."
 
 
 class StrictParser(FlaskParser):
@@ -27,7 +29,9 @@ class StrictParser(FlaskParser):
         return read_json(req)
 
     def load_querystring(self, req: Request, schema: Any) -> Any:
-        """The query of the request. Raises `ApiProblem` 422 for a name that stands in it twice."""
+        """The query of the request. Raises `ApiProblem` 422 for bytes beyond ASCII, and a name that stands twice."""
+        if not req.query_string.isascii():
+            raise ApiProblem(422, members={"errors": {"query": ["Not percent-encoded."]}})
         twice = [name for name, values in req.args.lists() if len(values) > 1]
         if twice:
             raise ApiProblem(422, members={"errors": {name: ["Stands in the query twice."] for name in twice}})
@@ -53,12 +57,21 @@ def read_json(request: Request) -> Any:
 
 
 def read_body(request: Request) -> bytes | None:
-    """The body of the request, read once; None when it is too large, of which nothing more is read than shows it."""
+    """The body of the request, read once; None when it is too large, of which nothing more is read than shows it.
+
+    Raises `ApiProblem` 400 for a body that breaks off.
+    """
     if (request.content_length or 0) > BODY_BYTES_MAX:
         return None
     # Of a body without Content-Length, Werkzeug silently takes as much as the limit allows: let it take a byte more.
     request.max_content_length = BODY_BYTES_MAX + 1
-    body = request.get_data()
+    try:
+        body = request.get_data()
+    except (ParseException, OSError) as error:  # broken chunks, or no end
+        raise ApiProblem(400, detail=CUT_SHORT) from error
+    # gunicorn gives what came before the client went away as if it were all.
+    if len(body) < (request.content_length or 0):
+        raise ApiProblem(400, detail=CUT_SHORT)
     return body if len(body) <= BODY_BYTES_MAX else None
 
 

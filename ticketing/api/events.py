@@ -16,6 +16,7 @@ from .auth import Role
 from .bodies import StrictParser
 from .openapi import documented, leads_on, tells
 from .pagination import number_after, page_of
+from .problems import ApiProblem
 from .schemas import (
     AvailabilitySchema,
     EventSchema,
@@ -44,13 +45,17 @@ def status(event_id: str) -> EventState:
 @blueprint.get("/events/<event_id>")
 @blueprint.response(200, EventSchema, headers=tells("ETag", "The version, quoted."))
 @blueprint.alt_response(304, description="Unchanged: nothing but the headers.")
-@documented(blueprint, 404)
+@documented(blueprint, 404, 412)
 def event(event_id: str) -> Response:
     """An event: its status and its details. With `If-None-Match` of the current version: 304."""
     state = _state_of(event_id)
-    response = jsonify(_event_schema.dump(state))
-    response.set_etag(str(state.version))
-    response.make_conditional(request)
+    etag = str(state.version)
+    # Werkzeug's make_conditional does not know `If-Match: *` (RFC 9110, 13.1.1), and its 412 is no problem+json.
+    if "If-Match" in request.headers and not request.if_match.contains(etag):
+        raise ApiProblem(412, detail="The event does not have the version that If-Match names.")
+    unchanged = request.if_none_match.contains_weak(etag)
+    response = Response(status=304) if unchanged else jsonify(_event_schema.dump(state))
+    response.set_etag(etag)
     return response
 
 
