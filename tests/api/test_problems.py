@@ -249,11 +249,13 @@ class TestHttpErrors:
     def test_each_status_has_a_problem_of_its_own(self, api: Api, make_app: MakeApp) -> None:
         """Each row of HTTP_CODES is met: here, but for 403 (test_bookings.py) and gunicorn's own (test_serve.py)."""
         form = {"content_type": "application/x-www-form-urlencoded"}
+        api.initialize(event_id="other")
         met = [
             api.client.post("/book", data=b"{", content_type="application/json"),
             api.client.post("/cancel", json={}),
             api.get("/nowhere"),
             api.get("/book"),
+            api.get("/events/other", headers={"If-Match": '"0"'}),
             api.client.post("/book", data=b" " * 70_000, content_type="application/json"),
             api.client.post("/book", data={"event_id": EVENT_ID}, **form),
             api.post("/book", {}),

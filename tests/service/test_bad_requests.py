@@ -81,6 +81,7 @@ def test_each_is_refused(lean_service: Service) -> None:
         assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"]), name
     assert lean_service.get("/healthz").status_code == 200
     assert "Traceback" not in lean_service.output
+    assert lean_service.stop() == 0
 
 
 def test_what_follows_broken_chunks_is_no_request(lean_service: Service) -> None:

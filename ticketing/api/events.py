@@ -52,7 +52,7 @@ def event(event_id: str) -> Response:
     etag = str(state.version)
     # Werkzeug's make_conditional does not know `If-Match: *` (RFC 9110, 13.1.1), and its 412 is no problem+json.
     if "If-Match" in request.headers and not request.if_match.contains(etag):
-        raise ApiProblem(412, detail="The event does not have the version that If-Match names.")
+        raise ApiProblem(412)
     unchanged = request.if_none_match.contains_weak(etag)
     response = Response(status=304) if unchanged else jsonify(_event_schema.dump(state))
     response.set_etag(etag)

@@ -49,6 +49,7 @@ HTTP_CODES: Mapping[int, tuple[str, str]] = {
     403: ("forbidden", "This user may not do that."),
     404: ("not_found", "There is nothing at this path."),
     405: ("method_not_allowed", "This path does not answer to this method."),
+    412: ("precondition_failed", "This is not the version that If-Match names."),
     413: ("body_too_large", "The body is larger than 64 KiB."),
     414: ("uri_too_long", "The request line is too long."),
     415: ("unsupported_media_type", "The body must be JSON: send Content-Type: application/json."),
