@@ -75,6 +75,11 @@ class ReplicaSet:
         self.faults["stall"] += 1
         self._stalled_until_s = self._scheduler.time_s + duration_s
 
+    def calm_down(self) -> None:
+        """No more trouble, and an end to what goes on."""
+        self._trouble = 0.0
+        self._stalled_until_s = 0.0
+
     def stalled_s(self) -> float:
         """Seconds until requests are looked at again."""
         return max(0.0, self._stalled_until_s - self._scheduler.time_s)

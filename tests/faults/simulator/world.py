@@ -66,7 +66,7 @@ class World:
         self.scheduler.spawn("nemesis", self._nemesis)
         self.scheduler.run(REST_S)
         # All is quiet, the last zombie has landed: everybody must see the same now.
-        self.replica_set._trouble = 0.0
+        self.replica_set.calm_down()
         observer = Client(self, "observer", self.rng)
         self.scheduler.spawn("observer", observer.look_through_every_worker)
         self.scheduler.run(2 * REST_S)
