@@ -4,6 +4,7 @@
     collection.py  a replica set's collection that loses, delays, rolls back and stalls
     world.py       workers that crash, clients that time out and repeat, and the story of one seed
     controls.py    the real code with one protection taken out each: the checker must notice
+    seeds.py       many seeds on all cores, or one told
     __main__.py    python -m tests.faults.simulator SEEDS FIRST_SEED
 
 What must be true afterwards is ../checker.py, which real runs go through too.
