@@ -23,7 +23,7 @@ from typing import Protocol
 from .clock import Clock, Signal, tries
 from .domain.commands import Command
 from .domain.decide import decide
-from .domain.fold import LedgerContradiction, fold
+from .domain.fold import Folding, LedgerContradiction
 from .domain.model import Answer, EventState, Transition
 from .errors import (
     EventNotFound,
@@ -205,11 +205,11 @@ class TicketManager:
         with self._lock:
             batch, queue.requests = queue.requests, []
         failure: Exception = StorageUnavailable()
-        is_away = False
+        is_away, version = False, queue.state.version
         try:
             self._settle(queue, batch, deadline)
         except StorageUnavailable:
-            is_away = True
+            is_away = queue.state.version == version  # else the ledger was only too long to be read in time
             log.warning("storage unavailable", extra={"event_id": queue.event_id, "requests": len(batch)})
         except LedgerDamaged as damage:
             failure = damage
@@ -303,8 +303,14 @@ class TicketManager:
         raise StorageUnavailable
 
     def _fold_new(self, queue: _EventQueue, deadline: float) -> None:
-        for transitions in self._ledger.read(queue.event_id, queue.state.version, deadline):
-            self._keep(queue, fold(queue.state, transitions))
+        folding = Folding(queue.state)
+        try:
+            for transitions in self._ledger.read(queue.event_id, queue.state.version, deadline):
+                folding.add(transitions)
+        except StorageUnavailable:
+            self._keep(queue, folding.state())  # the next request goes on from here
+            raise
+        self._keep(queue, folding.state())
 
     def _fold_anew(self, queue: _EventQueue, deadline: float, contradiction: LedgerContradiction) -> None:
         """Once more from the first transition. What contradicts itself even then is damaged."""

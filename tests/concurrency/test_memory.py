@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.domain.rehearsal import observed
+from ticketing.domain.model import Transition
+from ticketing.errors import StorageUnavailable
 from ticketing.manager import TicketManager
 
 from .stage import Gate, LossyLedger, WatchedClock, assert_nothing_is_left_behind, booking, opening
@@ -86,4 +91,32 @@ def test_an_event_at_work_is_not_dropped(
         manager.state_of(event_id)
     gate.is_open.set()
     assert stuck.result().waiting_position == 6
+    assert_nothing_is_left_behind(manager)
+
+
+class InterruptedLedger(LossyLedger):
+    """Gives a page a transition. While `interrupted_after` is set, the deadline passes after so many of them."""
+
+    interrupted_after: int | None = None
+
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+        for page in super().read(event_id, after, deadline):
+            for number, transition in enumerate(page):
+                if number == self.interrupted_after:
+                    raise StorageUnavailable
+                yield [transition]
+
+
+def test_a_ledger_too_long_for_one_deadline_is_read_bit_by_bit(clock: WatchedClock) -> None:
+    """What one request has folded when its time is over, the next one need not read again. Nobody is refused for it."""
+    ledger = InterruptedLedger()
+    wrote = managed(ledger, clock, events_kept=5)
+    manager = TicketManager(ledger, clock)
+    ledger.interrupted_after = 4
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            manager.state_of("a")
+    ledger.interrupted_after = None
+    assert observed(manager.state_of("a")) == observed(wrote.state_of("a"))
+    assert ledger.reads[:3] == [("a", 0), ("a", 4), ("a", 8)]
     assert_nothing_is_left_behind(manager)

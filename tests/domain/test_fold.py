@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ticketing.domain.fold import NEXT_STATUSES, LedgerContradiction, fold
+from ticketing.domain.fold import NEXT_STATUSES, Folding, LedgerContradiction, fold
 from ticketing.domain.model import EventState, OrderStatus, Transition, TransitionType
 
 from .rehearsal import EVENT_ID, OPENING, Rehearsal, observed, request
@@ -25,13 +25,15 @@ def played() -> Rehearsal:
 
 
 def test_the_ledger_leads_to_the_state_that_deciding_led_to() -> None:
-    """Folded in one go from nothing, in steps of one, and from any version in between."""
+    """Folded in one go from nothing, in steps of one, in pages of one, and from any version in between."""
     play = played()
     assert observed(fold(EventState(EVENT_ID), play.transitions)) == observed(play.state)
-    state = EventState(EVENT_ID)
+    state, folding = EventState(EVENT_ID), Folding(EventState(EVENT_ID))
     for transition in play.transitions:
         state = fold(state, [transition])
+        folding.add([transition])
     assert observed(state) == observed(play.state)
+    assert observed(folding.state()) == observed(play.state)
     for middle in range(len(play.transitions)):
         half = fold(EventState(EVENT_ID), play.transitions[:middle])
         assert observed(fold(half, play.transitions[middle:])) == observed(play.state)
@@ -138,6 +140,8 @@ DAMAGED: dict[str, Transition] = {
     "an order id that is no text": transition(2, "booked", {**new("a", "ada"), "order_id": b"a"}),
     "a change without an order": transition(2, "cancelled", {"status": OrderStatus.CANCELLED}),
     "a change that is none": transition(2, "booked", "text"),  # type: ignore[arg-type]
+    "an order's number that is none": transition(2, "booked", {**new("a", "ada"), "order_id": 5}),
+    "a user that is no text": transition(2, "booked", {**new("a", "ada"), "user_id": None}),
     "a change of what orders do not have": transition(
         2, "booked", new("a", "ada"), change("a", colour="red")
     ),
@@ -156,7 +160,16 @@ def test_a_damaged_transition_is_a_contradiction(name: str) -> None:
         fold(EventState(EVENT_ID), [OPENED, DAMAGED[name]])
 
 
-@pytest.mark.parametrize("event", [{"name": "Concert"}, {**EVENT_FIELDS, "colour": "red"}, "text"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"name": "Concert"},
+        {**EVENT_FIELDS, "colour": "red"},
+        {**EVENT_FIELDS, "total_tickets": "2"},
+        {**EVENT_FIELDS, "max_tickets_per_order": "10"},
+        "text",
+    ],
+)
 def test_a_damaged_event_is_a_contradiction(event: Any) -> None:
     """Fields that are missing, or that this service does not know."""
     with pytest.raises(LedgerContradiction, match="transition 1"):

@@ -62,6 +62,27 @@ def test_a_change_leaves_the_set_before_it_as_it_was(numbers: set[int], number: 
 
 
 @settings(deadline=None)
+@given(st.sets(NUMBERS, max_size=20), st.lists(NUMBERS, max_size=40), NUMBERS)
+def test_many_changes_in_a_row_lead_to_the_same_set(
+    numbers: set[int], changes: list[int], probe: int
+) -> None:
+    """A mutation answers on its way, may end where it began, and leaves the set it came from as it was."""
+    before = ranked(numbers)
+    mutation, plain = before.mutate(), set(numbers)
+    for number in changes:
+        if number in plain:
+            mutation.discard(number)
+        else:
+            mutation.add(number)
+        plain ^= {number}
+        assert len(mutation) == len(plain)
+        if number % 2:  # to ask in between changes nothing
+            assert mutation.rank(probe) == sum(member <= probe for member in plain)
+    assert_same(mutation.finish(), plain, [probe])
+    assert_same(before, numbers, [probe])
+
+
+@settings(deadline=None)
 @given(st.sets(NUMBERS, max_size=30), st.integers(-5, 0))
 def test_zero_and_less_are_never_members(numbers: set[int], number: int) -> None:
     """They have rank 0, and everybody comes after them."""
@@ -113,6 +134,12 @@ def test_the_memory_of_those_who_left_is_given_back() -> None:
         members = members.discard(number)
     assert leaves(members._root) == 1
     assert leaves(members.discard(40_000)._root) == 0
+    served = RankedSet().mutate()
+    for number in range(1, 40_001):
+        served.add(number)
+    for number in range(1, 40_001):
+        served.discard(number)
+    assert leaves(served.finish()._root) == 0
 
 
 def leaves(node: Any) -> int:

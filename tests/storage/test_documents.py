@@ -26,7 +26,7 @@ from ticketing.storage.documents import commit_document, ledger_id, transitions_
 
 NOW = datetime.now(UTC)
 NONCE = b"n" * 16
-READ = CodecOptions[dict[str, Any]](tz_aware=True)
+READ = CodecOptions[dict[str, Any]](tz_aware=False)
 
 # What reaches the ledger from outside is text: any that BSON can hold.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -78,6 +78,20 @@ def test_what_is_written_is_what_is_read(transitions: list[Transition], first: i
     assert [type(change.get("status")) for part in again for change in part.orders] == [
         type(change.get("status")) for part in transitions for change in part.orders
     ]
+
+
+def test_what_was_decided_together_shares_its_time() -> None:
+    """A date takes more memory than a number. Those that differ stay apart, all are UTC."""
+    early, late = (datetime(2027, 1, 1, hour, tzinfo=UTC) for hour in (1, 2))
+    parts = [
+        Transition(version, TransitionType.REMEMBERED, at)
+        for version, at in enumerate([early, early, late, early], start=1)
+    ]
+    document = bson.decode(bson.encode(commit_document("concert", parts, NONCE)), READ)
+    again = [part.at for part in transitions_of(document)]
+    assert again == [early, early, late, early]
+    assert all(at.tzinfo is UTC for at in again)
+    assert again[0] is again[1]
 
 
 def test_every_refusal_is_tried() -> None:

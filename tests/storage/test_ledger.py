@@ -16,7 +16,9 @@ from pymongo.read_preferences import ReadPreference
 from tests.damage import garbled
 from tests.domain.rehearsal import Rehearsal, request
 from ticketing.domain.fold import LedgerContradiction
+from ticketing.storage import ledger as ledger_module
 from ticketing.storage.client import connect
+from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import Ledger, ledger_collection
 
 from .fakes import FakeClock
@@ -58,9 +60,11 @@ class Commands(CommandListener):
 
     def __init__(self) -> None:
         self.sent: dict[str, Any] = {}
+        self.names: list[str] = []
 
     def started(self, event: CommandStartedEvent) -> None:
         self.sent[event.command_name] = dict(event.command)
+        self.names.append(event.command_name)
 
     def succeeded(self, event: object) -> None:
         pass
@@ -84,3 +88,29 @@ def test_the_promised_concerns_reach_the_server(mongod: str, database: Database[
     written, found = commands.sent["insert"], commands.sent["find"]
     assert (written["writeConcern"]["w"], written["writeConcern"]["j"]) == ("majority", True)
     assert found["readConcern"]["level"] == "majority"
+
+
+@pytest.mark.parametrize(("commit", "pages"), [(1, [50, 600, 550]), (5, [250, 600, 350]), (24, [1200, 0])])
+def test_a_page_is_bounded_and_takes_one_round_trip(
+    mongod: str,
+    database: Database[Document],
+    monkeypatch: pytest.MonkeyPatch,
+    commit: int,
+    pages: list[int],
+) -> None:
+    """After the first page about as many transitions as a page should have, however many a commit holds."""
+    monkeypatch.setattr(ledger_module, "PAGE_SIZE", 600)
+    commands, clock = Commands(), FakeClock()
+    play = Rehearsal(2_000)
+    for number in range(1, 1_200):
+        play.book(f"user {number}")
+    with MongoClient[Document](mongod, event_listeners=[commands]) as client:
+        collection = ledger_collection(client[database.name])
+        collection.insert_many(
+            commit_document(play.event_id, play.transitions[first : first + commit], bytes(16))
+            for first in range(0, 1_200, commit)
+        )
+        commands.names.clear()
+        read_pages = Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5)
+        assert [len(page) for page in read_pages] == pages
+        assert commands.names == ["find"] * len(pages)

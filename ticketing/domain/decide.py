@@ -9,7 +9,7 @@ not: whoever is first is never overtaken.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -57,7 +57,7 @@ def decide(state: EventState, command: Command, at: datetime) -> Decision:
         if remembered is not None:
             if remembered.fingerprint != command.request.fingerprint:
                 return Decision(state, Answer(refusal=IdempotencyKeyReused()))
-            return Decision(state, replace(remembered.answer, replayed=True))
+            return Decision(state, remembered.answer._replace(replayed=True))
     try:
         transition = _RULES[type(command)](state, command, at)
     except Refusal as refusal:

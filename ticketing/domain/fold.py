@@ -19,7 +19,6 @@ from .model import (
     Transition,
     TransitionType,
 )
-from .ranked import RankedSet
 
 # What may follow what; None is an order that was not there before.
 NEXT_STATUSES: Mapping[OrderStatus | None, frozenset[OrderStatus]] = {
@@ -36,12 +35,8 @@ class LedgerContradiction(Exception):
 
 def fold(state: EventState, transitions: Iterable[Transition]) -> EventState:
     """The state after `transitions`. Raises `LedgerContradiction`; the given state stays as it is."""
-    folding = _Folding(state)
-    for transition in transitions:
-        try:
-            folding.apply(transition)
-        except (KeyError, TypeError, ValueError) as error:  # fields that are missing, unknown or of the wrong type
-            raise folding.contradiction(transition, f"is damaged: {error!r}") from error
+    folding = Folding(state)
+    folding.add(transitions)
     return folding.state()
 
 
@@ -54,8 +49,8 @@ def answer_to(state: EventState, transition: Transition) -> Answer:
     return _order_answer(state, transition)
 
 
-class _Folding:
-    """A state under change. The maps are mutated in place, which halves the time of a long fold."""
+class Folding:
+    """A fold that goes on from page to page. Its tables are changed in place, which saves a third of its time."""
 
     def __init__(self, state: EventState) -> None:
         self.event_id = state.event_id
@@ -66,11 +61,19 @@ class _Folding:
         self.orders = state.orders.mutate()
         self.numbers = state.numbers.mutate()
         self.active = state.active.mutate()
-        self.waiting: RankedSet = state.waiting
+        self.waiting = state.waiting.mutate()
         self.keys = state.keys.mutate()
 
+    def add(self, transitions: Iterable[Transition]) -> None:
+        """Fold these too. Raises `LedgerContradiction`; then the fold is of no use any more."""
+        for transition in transitions:
+            try:
+                self._apply(transition)
+            except (KeyError, TypeError, ValueError) as error:  # fields that are missing, or of the wrong type
+                raise self._contradiction(transition, f"is damaged: {error!r}") from error
+
     def state(self) -> EventState:
-        """The result. Nothing may be applied afterwards."""
+        """The result, which ends the fold: nothing may be added any more."""
         return EventState(
             event_id=self.event_id,
             version=self.version,
@@ -80,93 +83,93 @@ class _Folding:
             orders=self.orders.finish(),
             numbers=self.numbers.finish(),
             active=self.active.finish(),
-            waiting=self.waiting,
+            waiting=self.waiting.finish(),
             keys=self.keys.finish(),
         )
 
-    def apply(self, transition: Transition) -> None:
+    def _apply(self, transition: Transition) -> None:
         if transition.version != self.version + 1:
-            raise self.contradiction(transition, f"follows {self.version}")
+            raise self._contradiction(transition, f"follows {self.version}")
         self.version = transition.version
         if transition.type is not TransitionType.REMEMBERED:
             self.updated_at = transition.at
             if transition.event is not None:
                 self._open_event(transition)
             for change in transition.orders:
-                self._change_order(change, transition)
+                number = self.numbers.get(change["order_id"])
+                if number is None:
+                    self._add_order(change, transition)
+                else:
+                    self._change_order(number, change, transition)
             self._check_tickets(transition)
         if transition.request is not None:
-            answer = self._answer_to(transition)
-            self.keys[transition.request.key] = Remembered(transition.request.fingerprint, answer)
+            key, fingerprint = transition.request
+            self.keys[key] = Remembered(fingerprint, self._answer_to(transition))
+
+    def waiting_position(self, order: Order) -> int | None:
+        """As `EventState.waiting_position`."""
+        if order.status is not OrderStatus.WAITING:
+            return None
+        is_newest = order.number == len(self.numbers)  # then it is the last in line, and nobody need be counted
+        return len(self.waiting) if is_newest else self.waiting.rank(order.number)
 
     def _open_event(self, transition: Transition) -> None:
         if self.event is not None:
-            raise self.contradiction(transition, "initializes the event again")
+            raise self._contradiction(transition, "initializes the event again")
         opened = Event(event_id=self.event_id, created_at=transition.at, **(transition.event or {}))
         tickets = (opened.total_tickets, opened.max_tickets_per_order)
         if not isinstance(opened.name, str) or not all(isinstance(number, int) for number in tickets):
             raise TypeError("an event's fields are of the wrong type")
         self.event = opened
 
-    def _change_order(self, change: OrderChange, transition: Transition) -> None:
-        number = self.numbers.get(change["order_id"])
-        if number is None:
-            number = len(self.numbers) + 1
-            before, after = None, self._new_order(change, number, transition)
-            self.numbers[after.order_id] = number
-        else:
-            before = self.orders[number]
-            after = before._replace(**change, updated_at=transition.at, version=transition.version)
-        if after.status not in NEXT_STATUSES[before and before.status]:
-            raise self.contradiction(transition, f"makes the order {after.order_id} {after.status}")
-        self.orders[number] = after
-        self._count_tickets(before, after)
-        self._move_in_line(before, after)
-        self._keep_active(after, transition)
-
-    def _new_order(self, change: OrderChange, number: int, transition: Transition) -> Order:
-        at = transition.at
+    def _add_order(self, change: OrderChange, transition: Transition) -> None:
         order_id, user_id, quantity = change["order_id"], change["user_id"], change["quantity"]
         if not (isinstance(order_id, str) and isinstance(user_id, str) and isinstance(quantity, int)):
             raise TypeError("an order's fields are of the wrong type")
-        return Order(
-            order_id,
-            self.event_id,
-            user_id,
-            quantity,
-            change["status"],
-            number,
-            at,
-            at,
-            transition.version,
+        status, number, at = change["status"], len(self.numbers) + 1, transition.at
+        order = Order(
+            order_id, self.event_id, user_id, quantity, status, number, at, at, transition.version
         )
+        if status not in NEXT_STATUSES[None]:
+            raise self._contradiction(transition, f"makes the order {order_id} {status}")
+        if user_id in self.active:
+            raise self._contradiction(transition, f"gives {user_id!r} a second order")
+        self.numbers[order_id] = self.active[user_id] = number
+        self.orders[number] = order
+        self._count_in(order)
 
-    def _count_tickets(self, before: Order | None, after: Order) -> None:
-        if before is not None and before.status is OrderStatus.CONFIRMED:
-            self.booked_tickets -= before.quantity
-        if after.status is OrderStatus.CONFIRMED:
-            self.booked_tickets += after.quantity
-
-    def _move_in_line(self, before: Order | None, after: Order) -> None:
-        if after.status is OrderStatus.WAITING:
-            self.waiting = self.waiting.add(after.number)
-        elif before is not None and before.status is OrderStatus.WAITING:
-            self.waiting = self.waiting.discard(after.number)
-
-    def _keep_active(self, after: Order, transition: Transition) -> None:
-        if after.is_active:
-            if self.active.get(after.user_id, after.number) != after.number:
-                raise self.contradiction(transition, f"gives {after.user_id!r} a second order")
-            self.active[after.user_id] = after.number
-        else:
+    def _change_order(self, number: int, change: OrderChange, transition: Transition) -> None:
+        before = self.orders[number]
+        after = before._replace(**change, updated_at=transition.at, version=transition.version)
+        if after.status not in NEXT_STATUSES[before.status]:
+            raise self._contradiction(transition, f"makes the order {after.order_id} {after.status}")
+        if after.user_id != before.user_id:
+            raise self._contradiction(transition, f"gives the order {after.order_id} to {after.user_id!r}")
+        if not after.is_active:
             del self.active[after.user_id]
+        self.orders[number] = after
+        self._count_out(before)
+        self._count_in(after)
+
+    def _count_in(self, order: Order) -> None:
+        """Its tickets are booked, or its place in line is taken."""
+        if order.status is OrderStatus.CONFIRMED:
+            self.booked_tickets += order.quantity
+        elif order.status is OrderStatus.WAITING:
+            self.waiting.add(order.number)
+
+    def _count_out(self, order: Order) -> None:
+        if order.status is OrderStatus.CONFIRMED:
+            self.booked_tickets -= order.quantity
+        elif order.status is OrderStatus.WAITING:
+            self.waiting.discard(order.number)
 
     def _check_tickets(self, transition: Transition) -> None:
         if self.event is None:
-            raise self.contradiction(transition, "comes before the event is initialized")
+            raise self._contradiction(transition, "comes before the event is initialized")
         if not 0 <= self.booked_tickets <= self.event.total_tickets:
             booked = f"{self.booked_tickets} of {self.event.total_tickets}"
-            raise self.contradiction(transition, f"leaves {booked} tickets booked")
+            raise self._contradiction(transition, f"leaves {booked} tickets booked")
 
     def _answer_to(self, transition: Transition) -> Answer:
         if transition.refusal is not None:
@@ -176,13 +179,12 @@ class _Folding:
             return Answer(initialized=opened)
         return _order_answer(self, transition)
 
-    def contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
+    def _contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
         where = f"event {self.event_id!r}: transition {transition.version} ({transition.type})"
         return LedgerContradiction(f"{where} {finding}")
 
 
-def _order_answer(seen: EventState | _Folding, transition: Transition) -> Answer:
+def _order_answer(seen: EventState | Folding, transition: Transition) -> Answer:
     """The first order that a transition names is the command's own; the others were promoted by it."""
     first, *promoted = (seen.orders[seen.numbers[change["order_id"]]] for change in transition.orders)
-    position = seen.waiting.rank(first.number) if first.status is OrderStatus.WAITING else None
-    return Answer(order=first, waiting_position=position, promoted=tuple(promoted))
+    return Answer(first, seen.waiting_position(first), tuple(promoted))

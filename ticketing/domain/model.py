@@ -1,8 +1,8 @@
 """What there is: an event, its orders, the transitions in its ledger, and the state folded from them.
 
 Everything here is immutable. A state is shared by all threads that read it, and a decision that did not make
-it into the ledger is dropped without a trace. Orders and transitions are named tuples, for there are hundreds of
-thousands of them and a tuple is made three times as fast as a frozen dataclass.
+it into the ledger is dropped without a trace. What comes with each transition is a named tuple, for there are
+hundreds of thousands of them and a tuple is made three times as fast as a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -89,8 +89,7 @@ class OrderChange(TypedDict, total=False):
     status: OrderStatus
 
 
-@dataclass(frozen=True, slots=True)
-class RequestKey:
+class RequestKey(NamedTuple):
     """An Idempotency-Key and what it was used for.
 
     `key` is a digest of caller, method, path and the header (16 bytes), `fingerprint` one of the request's
@@ -118,8 +117,7 @@ class Transition(NamedTuple):
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a command led to, as it was at that moment; a repeat with the same key gets the same one.
 
     Exactly one of `order` (book, cancel), `initialized` (initialize) and `refusal` is set.
@@ -133,8 +131,7 @@ class Answer:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(NamedTuple):
     """The answer that an Idempotency-Key got, and the fingerprint of the request that got it."""
 
     fingerprint: bytes

@@ -41,32 +41,21 @@ class RankedSet:
         return self._count
 
     def __contains__(self, number: int) -> bool:
-        if number < 1 or number >= self._capacity():
-            return False
-        node = self._root
-        for level in range(self._height, 0, -1):
-            node = node[1][_slot(number, level)]
-            if node == 0:
-                return False
-        return bool(node >> (number & LEAF_MASK) & 1)
+        return number >= 1 and bool(self._leaf(number) >> (number & LEAF_MASK) & 1)
 
     def add(self, number: int) -> RankedSet:
         """The set with `number` (>= 1) in it."""
         if number < 1:
             raise ValueError(f"numbers start at 1, got {number}")
-        if number in self:
-            return self
-        root, height = self._root, self._height
-        while number >= LEAF_SIZE << FAN_BITS * height:
-            root = ((self._count, *EMPTY_INNER[0][1:]), (root, *EMPTY_INNER[1][1:]))
-            height += 1
-        return RankedSet(_changed(root, height, number, 1), height, self._count + 1)
+        return self if number in self else self._flipped(number, 1 << (number & LEAF_MASK))
 
     def discard(self, number: int) -> RankedSet:
         """The set without `number`."""
-        if number not in self:
-            return self
-        return RankedSet(_changed(self._root, self._height, number, -1), self._height, self._count - 1)
+        return self._flipped(number, 1 << (number & LEAF_MASK)) if number in self else self
+
+    def mutate(self) -> RankedSetMutation:
+        """A set to be changed many times in a row, as `immutables.Map.mutate` does it."""
+        return RankedSetMutation(self)
 
     def rank(self, number: int) -> int:
         """How many members are `<= number`: for a member, its position counted from 1."""
@@ -96,19 +85,87 @@ class RankedSet:
     def _capacity(self) -> int:
         return LEAF_SIZE << FAN_BITS * self._height
 
+    def _leaf(self, number: int) -> int:
+        """The mask of the leaf that `number` belongs to."""
+        if number >= self._capacity():
+            return 0
+        node = self._root
+        for level in range(self._height, 0, -1):
+            node = node[1][_slot(number, level)]
+            if node == 0:
+                return 0
+        return cast(int, node)
+
+    def _flipped(self, number: int, mask: int) -> RankedSet:
+        """The set without those members, and with those strangers, that `mask` names in the leaf of `number`."""
+        leaf = self._leaf(number)
+        step = (leaf ^ mask).bit_count() - leaf.bit_count()
+        root, height = self._root, self._height
+        while number >= LEAF_SIZE << FAN_BITS * height:
+            root = ((self._count, *EMPTY_INNER[0][1:]), (root, *EMPTY_INNER[1][1:]))
+            height += 1
+        return RankedSet(_changed(root, height, number, mask, step), height, self._count + step)
+
+
+class RankedSetMutation:
+    """A `RankedSet` under change. A leaf's path is copied once, however many of its numbers come and go.
+
+    `add` takes strangers (>= 1) and `discard` takes members only: whoever changes the set knows which is which,
+    and to look it up would cost as much as the change.
+    """
+
+    __slots__ = ("_count", "_flips", "_settled")
+
+    def __init__(self, members: RankedSet) -> None:
+        self._settled = members
+        self._flips: dict[int, int] = {}  # what differs from `_settled`: the mask of each leaf, by its place
+        self._count = len(members)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, number: int) -> None:
+        """Take `number` in, which is not in it."""
+        self._flip(number)
+        self._count += 1
+
+    def discard(self, number: int) -> None:
+        """Take `number` out, which is in it."""
+        self._flip(number)
+        self._count -= 1
+
+    def rank(self, number: int) -> int:
+        """As `RankedSet.rank`."""
+        return self.finish().rank(number)
+
+    def finish(self) -> RankedSet:
+        """The set as it is now."""
+        for place, mask in self._flips.items():
+            if mask:  # not all came and went again
+                self._settled = self._settled._flipped(place << LEAF_BITS, mask)
+        self._flips.clear()
+        return self._settled
+
+    def _flip(self, number: int) -> None:
+        place = number >> LEAF_BITS
+        self._flips[place] = self._flips.get(place, 0) ^ 1 << (number & LEAF_MASK)
+
 
 def _slot(number: int, level: int) -> int:
     return number >> (LEAF_BITS + FAN_BITS * (level - 1)) & FAN_MASK
 
 
-def _changed(node: Node, level: int, number: int, step: int) -> Node:
-    """The node with one member more (`step` 1) or less (-1). An emptied node is 0, so that its memory goes."""
+def _changed(node: Node, level: int, number: int, mask: int, step: int) -> Node:
+    """The node with `mask` flipped in the leaf of `number`, which makes `step` members more (or less, below 0).
+
+    An emptied node is 0, so that its memory goes.
+    """
     if level == 0:
-        return node ^ 1 << (number & LEAF_MASK)
+        return node ^ mask
     counts, children = EMPTY_INNER if node == 0 else node
     slot = _slot(number, level)
     count = counts[slot] + step
-    child = _changed(children[slot], level - 1, number, step) if count else 0
+    child = _changed(children[slot], level - 1, number, mask, step) if count else 0
     return (
         (*counts[:slot], count, *counts[slot + 1 :]),
         (*children[:slot], child, *children[slot + 1 :]),

@@ -18,7 +18,7 @@ the fold does it in memory, the `orders` view in MongoDB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ..domain.model import OrderChange, OrderStatus, RequestKey, Transition, TransitionType
@@ -51,7 +51,14 @@ def commit_document(event_id: str, transitions: Sequence[Transition], nonce: byt
 
 def transitions_of(document: dict[str, Any]) -> list[Transition]:
     """The transitions of a commit. Raises AttributeError, KeyError, TypeError or ValueError for what is none."""
-    return [_transition(part) for part in document["transitions"]]
+    transitions = []
+    said, at = None, None
+    for part in document["transitions"]:
+        if at is None or part["at"] != said:  # decided together, they say the same time: they share it
+            said = part["at"]
+            at = _in_utc(said)
+        transitions.append(_transition(part, at))
+    return transitions
 
 
 def _transition_document(transition: Transition) -> dict[str, Any]:
@@ -82,24 +89,27 @@ def _order_document(change: OrderChange) -> dict[str, Any]:
     return {**change, "status": change["status"].value}
 
 
-def _transition(document: dict[str, Any]) -> Transition:
-    if not isinstance(document["at"], datetime):
-        raise TypeError("`at` is no date")
+def _transition(document: dict[str, Any], at: datetime) -> Transition:
     request = document.get("request")
     refusal = document.get("refusal")
+    changes = document.get("orders", ())
+    for change in changes:  # set in place: the driver has made them for us alone
+        if "status" in change:
+            change["status"] = _STATUSES[change["status"]]
     return Transition(
         document["version"],
         _TYPES[document["type"]],
-        document["at"],
+        at,
         document.get("by"),
         document.get("event"),
-        tuple([_order_change(part) for part in document.get("orders", ())]),
+        tuple(changes),  # checked by the fold, field by field
         None if request is None else RequestKey(request["key"], request["fingerprint"]),
         None if refusal is None else _REFUSALS[refusal["code"]](**refusal["details"]),
     )
 
 
-def _order_change(document: dict[str, Any]) -> OrderChange:
-    if "status" in document:
-        document["status"] = _STATUSES[document["status"]]
-    return document  # type: ignore[return-value]  # checked by the fold, field by field
+def _in_utc(at: object) -> datetime:
+    """BSON's dates are UTC. The driver could say so, but takes longer for it than for all else of a transition."""
+    if not isinstance(at, datetime):
+        raise TypeError("`at` is no date")
+    return datetime.combine(at, at.time(), UTC)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pymongo
+from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
@@ -33,7 +34,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 COLLECTION = "ledger"
-PAGE_SIZE = 500  # commits read at once; one holds what the threads of a worker asked for together, a few dozen mostly
+# Transitions read at once, about: to take them in keeps a thread for some 30 ms, and others wait for it. How many
+# commits that is depends on what one holds, and is known after the first page.
+PAGE_SIZE = 2_000
+FIRST_PAGE_COMMITS = 50
 # One try. A frozen primary must not eat the whole deadline; and a majority may learn of a commit by heartbeat
 # only, every 2 s, while a secondary looks for a new source.
 ATTEMPT_S = 2.5
@@ -43,6 +47,7 @@ def ledger_collection(database: Database[dict[str, Any]]) -> Collection[dict[str
     """The ledger with the concerns that its promises need, whatever the URI says."""
     return database.get_collection(
         COLLECTION,
+        codec_options=CodecOptions(tz_aware=False),  # see documents.py
         read_concern=ReadConcern("majority"),
         write_concern=WriteConcern("majority", j=True),
         read_preference=ReadPreference.PRIMARY,
@@ -94,16 +99,18 @@ class Ledger:
         Raises `LedgerContradiction` for a document that is no commit.
         """
         last_id = ledger_id(event_id, after)
+        commits = min(FIRST_PAGE_COMMITS, PAGE_SIZE)
         while True:
             try:
-                page = self._read_page(event_id, last_id, deadline)
+                page = self._read_page(event_id, last_id, commits, deadline)
                 transitions = [transition for document in page for transition in transitions_of(document)]
             except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
                 raise LedgerContradiction(f"event {event_id!r}: no commit after {last_id}: {error!r}") from error
             yield transitions
-            if len(page) < PAGE_SIZE:
+            if len(page) < commits:
                 return
             last_id = page[-1]["_id"]
+            commits = max(1, PAGE_SIZE * len(page) // max(1, len(transitions)))
 
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
         """Which of these Idempotency-Keys were used, and in the ledgers of which events.
@@ -120,12 +127,17 @@ class Ledger:
                 found.setdefault(key, set()).add(event_id)
         return found
 
-    def _read_page(self, event_id: str, last_id: str, deadline: float) -> list[dict[str, Any]]:
+    def _read_page(
+        self, event_id: str, last_id: str, commits: int, deadline: float
+    ) -> list[dict[str, Any]]:
         # ';' follows ':', so the range holds the ids of this event and of no other.
         query = {"_id": {"$gt": last_id, "$lt": f"{event_id};"}}
-        return self._retried(
-            lambda: list(self._collection.find(query).sort("_id", 1).limit(PAGE_SIZE)), deadline
-        )
+
+        def read() -> list[dict[str, Any]]:
+            # Without a batch size the server sends 101 documents at first and is asked again for the others.
+            return list(self._collection.find(query).sort("_id", 1).limit(commits).batch_size(commits))
+
+        return self._retried(read, deadline)
 
     def _nonce_at(self, commit_id: str, deadline: float) -> bytes | None:
         """Who holds the place. None when a majority does not have it yet: ask again a little later."""

@@ -202,7 +202,7 @@ class _Answer:
 
 
 class _Cursor:
-    """`find(…).sort(…).limit(…)`; sorted by `_id` already."""
+    """`find(…).sort(…).limit(…).batch_size(…)`; sorted by `_id` already, and all that is left in one batch."""
 
     def __init__(self, collection: SimulatedCollection, query: Document) -> None:
         self._collection = collection
@@ -215,6 +215,10 @@ class _Cursor:
 
     def limit(self, count: int) -> _Cursor:
         self._limit = count
+        return self
+
+    def batch_size(self, count: int) -> _Cursor:
+        assert count == self._limit
         return self
 
     def __iter__(self) -> Iterator[Document]:
