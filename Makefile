@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint simulate fuzz clean
+.PHONY: help run test lint simulate fuzz soak clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## */make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -35,6 +35,11 @@ EXAMPLES ?= 2000
 fuzz: $(VENV)/.installed-dev  ## random requests against /openapi.json: EXAMPLES=2000 for each operation
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --dist load tests/api/test_fuzz_reads.py \
 		tests/api/test_fuzz_writes.py
+
+MINUTES ?= 30
+
+soak: $(VENV)/.installed-dev  ## full load for MINUTES=30, and whether the memory stays flat; draws docs/soak.png
+	@$(BIN)/python -m tests.bench.soak $(MINUTES)
 
 clean:  ## remove the environment and caches; .env and the data under var/ stay
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache htmlcov

@@ -10,22 +10,31 @@ import argparse
 import dataclasses
 import gc
 import gzip
+import json
 import multiprocessing
 import os
 import random
+import resource
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 import timeit
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
 
 from immutables import Map  # noqa: E402
 from pymongo import MongoClient  # noqa: E402
@@ -38,7 +47,14 @@ from ticketing.clock import SystemClock  # noqa: E402
 from ticketing.domain.commands import Book, Initialize  # noqa: E402
 from ticketing.domain.decide import decide  # noqa: E402
 from ticketing.domain.fold import fold  # noqa: E402
-from ticketing.domain.model import EventState, Order, OrderStatus, Transition, TransitionType  # noqa: E402
+from ticketing.domain.model import (  # noqa: E402
+    EventState,
+    Order,
+    OrderStatus,
+    RequestKey,
+    Transition,
+    TransitionType,
+)
 from ticketing.embedded import EmbeddedMongod, find_mongod  # noqa: E402
 from ticketing.ids import new_order_id  # noqa: E402
 from ticketing.storage.archive import export_lines, import_lines  # noqa: E402
@@ -238,6 +254,127 @@ def state(bench: Bench) -> None:
         took = f"{time.perf_counter() - began:.2f} s"
         line(f"fold {len(transitions):,} transitions, collecting garbage {collecting}", took)
     gc.set_threshold(*usual)
+
+
+def cold(bench: Bench) -> None:
+    """Over HTTP: a worker meets events with a long ledger for the first time, and what they take of its memory."""
+    with bench.database() as database:
+        manager_module.TicketManager(CountingLedger(database), SystemClock()).execute(
+            Initialize(event_id="other", name="Other", total_tickets=1)
+        )
+        kinds = [(200_000, 10, False), (200_000, 1, False), (200_000, 10, True), (1_000_000, 10, False)]
+        lengths = [(bench.times(count), commit, keys) for count, commit, keys in kinds]
+        for number, (count, commit, keys) in enumerate(lengths):
+            insert_long_ledger(database, f"e{number}", count, commit, keys)
+        with one_worker(bench.uri) as (url, pid):
+            get_status(url, "other")
+            line("a worker that has only started", f"{resident_mb(pid):.0f} MB")
+            for number, (count, commit, keys) in enumerate(lengths):
+                before_mb = resident_mb(pid)
+                seconds, tries, longest_s = first_touch(url, f"e{number}")
+                grown_mb = resident_mb(pid) - before_mb
+                line(
+                    f"{count:,} transitions, {commit} a commit{', each with a key' if keys else ''}",
+                    f"{seconds:.2f} s until the first answer, {tries} requests",
+                )
+                detail(f"{grown_mb:.0f} MB more, {grown_mb * 1e6 / count:.0f} bytes a booking")
+                detail(f"another event's status meanwhile: {longest_s * 1e3:.0f} ms at most")
+
+
+def insert_long_ledger(database: Any, event_id: str, count: int, commit: int, keys: bool) -> None:
+    """Write the ledger of `count` bookings in commits of so many, each with an Idempotency-Key or without."""
+    ledger = ledger_collection(database).with_options(write_concern=WriteConcern(1))
+    transitions = (
+        part._replace(
+            at=AT + timedelta(milliseconds=part.version // commit),
+            orders=tuple({**order, "order_id": new_order_id(event_id)} for order in part.orders),
+            request=RequestKey(random.randbytes(16), random.randbytes(16)) if keys else None,
+        )
+        for part in ledger_of(count)
+    )
+    while batch := list(islice(transitions, 1_000 * commit)):
+        ledger.insert_many(
+            commit_document(event_id, batch[first : first + commit], random.randbytes(16))
+            for first in range(0, len(batch), commit)
+        )
+
+
+@contextmanager
+def one_worker(uri: str) -> Iterator[tuple[str, int]]:
+    """The service with one worker on the database of the figures: its address, and the worker's process id."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"MONGODB_URI": uri, "MONGODB_DATABASE": DATABASE, "PORT": str(port), "WEB_CONCURRENCY": "1"}
+    more = {"PYTHONPATH": str(ROOT), "RATELIMIT_ENABLED": "false", "STATE_ORDERS_MAX": "10000000", "LOG_LEVEL": "error"}
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ticketing"],
+            cwd=folder,
+            env={**os.environ, **settings, **more},
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            while not is_up(url):
+                assert process.poll() is None, "the service has ended"
+                time.sleep(0.1)
+            gunicorn_pid = json.loads(Path(folder, "var", "service.json").read_text())["gunicorn_pid"]
+            children = Path(f"/proc/{gunicorn_pid}/task/{gunicorn_pid}/children").read_text()
+            yield url, int(children.split()[0])
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def is_up(url: str) -> bool:
+    """Whether somebody answers there."""
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=10):
+            return True
+    except OSError:
+        return False
+
+
+def get_status(url: str, event_id: str) -> bool:
+    """Ask for the status of an event; return whether it came."""
+    try:
+        with urllib.request.urlopen(f"{url}/status/{event_id}", timeout=30):
+            return True
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code != 503:
+                raise
+            return False
+
+
+def first_touch(url: str, event_id: str) -> tuple[float, int, float]:
+    """The seconds until an event is served, the requests until then, and the longest of another event's."""
+    is_served = threading.Event()
+    latencies = [0.0]
+
+    def watch() -> None:
+        while not is_served.is_set():
+            began = time.perf_counter()
+            assert get_status(url, "other")
+            latencies.append(time.perf_counter() - began)
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        began, tries = time.perf_counter(), 1
+        try:
+            while not get_status(url, event_id):
+                tries += 1
+            return time.perf_counter() - began, tries, max(latencies)
+        finally:
+            is_served.set()
+            watching.result()
+
+
+def resident_mb(pid: int) -> float:
+    """The memory that a process has in use, in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 def password(bench: Bench) -> None:
@@ -467,6 +604,7 @@ FIGURES = {
     "group": group,
     "race": race,
     "state": state,
+    "cold": cold,
     "password": password,
     "mongod": mongod,
     "archive": archive,
