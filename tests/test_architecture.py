@@ -29,6 +29,9 @@ DOMAIN_MODULES = {
     "datetime",
     "enum",
     "immutables",
+    "itertools",
+    "math",
+    "types",
     "typing",
 }
 # `datetime` the type is welcome; these would ask the machine what time it is.

@@ -16,6 +16,7 @@ from pymongo.database import Database
 from tests.damage import changed, exact, garbled
 from tests.domain.rehearsal import Rehearsal
 from ticketing.cli import register_cli
+from ticketing.clock import SystemClock
 from ticketing.config import Config
 from ticketing.manager import TicketManager
 from ticketing.services import EXTENSION, Services
@@ -27,7 +28,7 @@ Document = dict[str, Any]
 def app_on(database: Database[Document]) -> Flask:
     """An app that has nothing but the commands."""
     app = Flask(__name__)
-    app.extensions[EXTENSION] = Services(Config(), database, cast(TicketManager, None))
+    app.extensions[EXTENSION] = Services(Config(), database, cast(TicketManager, None), SystemClock())
     register_cli(app)
     return app
 

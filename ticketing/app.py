@@ -74,4 +74,4 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
         state_orders_max=config.state_orders_max,
         queue_length_max=config.queue_length_max,
     )
-    return Services(config, database, manager)
+    return Services(config, database, manager, clock)

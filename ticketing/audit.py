@@ -10,6 +10,7 @@ something is missing or cannot be read, what follows cannot be judged: from ther
     the orders      waiting or confirmed, then cancelled; one active order a user; ids of this event
     fairness        confirmed at once only if nobody waits and it fits, waiting only if not; promoted from the
                     head of the line in order, and nobody left at its head whom the free tickets fit
+    the sales       nobody joins or moves up while nothing is sold, by the times of the event and the transition's
     the keys        each Idempotency-Key once
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -102,7 +103,7 @@ class _Replay:
         self.report = EventReport(event_id)
         self.version = 0  # of the last transition
         self.total: int | None = None
-        self.quantity_max = 0
+        self.event: Document = {}  # its fields
         self.booked = 0
         self.orders: dict[str, _Order] = {}
         self.active: dict[str, str] = {}  # user id -> order id
@@ -186,7 +187,7 @@ class _Replay:
             return
         kind = transition.get("type")
         act = _ACTS.get(kind) if isinstance(kind, str) else None
-        if kind != "initialized" and transition.get("event") is not None:
+        if kind not in _CHANGES_EVENT and transition.get("event") is not None:
             self.find("changes the event")
         if kind != "remembered" and transition.get("refusal") is not None:
             self.find("is a refusal, and acts")
@@ -197,6 +198,8 @@ class _Replay:
         else:
             act(self, transition, changes)
             self._check_tickets()
+            if kind != "remembered":  # nothing changed, nobody moves up
+                self._check_sales(transition)
 
     def _count(self, version: Any) -> None:
         expected = self.version + 1
@@ -224,7 +227,14 @@ class _Replay:
         free = self._free()
         if free < 0:
             self.find(f"oversold: {self.booked} of {self.total} tickets are booked")
-        if self.line:
+
+    def _check_sales(self, transition: Document) -> None:
+        """Whether it says truly that sales were closed, and if they were not, that the line was served."""
+        closed = not self._is_on_sale(transition.get("at"))
+        free = self._free()
+        if transition.get("type") not in _WHENEVER and (transition.get("sales") == "closed") != closed:
+            self.find(f"says that sales are {'open' if closed else 'closed'}, which they are not")
+        if self.line and not closed:
             first, quantity = next(iter(self.line.items()))
             if quantity <= free:
                 self.find(f"leaves {first!r} waiting for {quantity} tickets, first in line, with {free} free")
@@ -235,15 +245,56 @@ class _Replay:
         if self.total is not None:
             self.find("initializes the event again")
             return
-        event = transition.get("event")
-        event = event if isinstance(event, dict) else {}
-        total, quantity_max = event.get("total_tickets"), event.get("max_tickets_per_order")
         if changes:
             self.lose("opens an event with orders in it")
-        if isinstance(event.get("name"), str) and _is_number(total) and _is_number(quantity_max):
-            self.total, self.quantity_max = total, quantity_max
+        self._set_event(transition.get("event"))
+
+    def _set_event(self, fields: Any) -> None:
+        event = self.event | (fields if isinstance(fields, dict) else {})
+        total = event.get("total_tickets")
+        if not all(is_right(event.get(name)) for name, is_right in _EVENT_FIELDS.items()):
+            self.lose("opens an event without name, total_tickets and max_tickets_per_order, or damages it")
+        elif not set(event) <= set(_EVENT_FIELDS):
+            self.lose(f"sets what events do not have: {_shown(sorted(set(event) - set(_EVENT_FIELDS)))}")
         else:
-            self.lose("opens an event without name, total_tickets and max_tickets_per_order")
+            self.event, self.total = event, total
+
+    def _updated(self, transition: Document, changes: list[Document]) -> None:
+        fields = transition.get("event")
+        if not isinstance(fields, dict) or not fields or "cancelled_at" in fields:
+            self.find("updates nothing of the event")
+        if self.event.get("cancelled_at") is not None:
+            self.find("updates an event that was cancelled")
+        self._set_event(fields)
+        self._promote(changes)
+
+    def _event_cancelled(self, transition: Document, changes: list[Document]) -> None:
+        fields = transition.get("event")
+        if changes or not isinstance(fields, dict) or set(fields) != {"cancelled_at"} or self.event.get("cancelled_at"):
+            self.find("cancels the event, and does more or less than that")
+        self._set_event(fields)
+
+    def _promoted(self, transition: Document, changes: list[Document]) -> None:
+        if not changes:
+            self.find("promotes nobody")
+        self._promote(changes)
+
+    def _promote(self, changes: list[Document]) -> None:
+        for change in changes:
+            order = self.orders.get(change["order_id"])
+            if order is None:
+                self.lose(f"changes the order {change['order_id']!r}, which there is not")
+                return
+            self._check_change(change, order)
+            self._check_promotion(change)
+            self._set(change["order_id"], order, change.get("status"))
+
+    def _is_on_sale(self, at: Any) -> bool:
+        if not isinstance(at, datetime):
+            return True  # found already
+        begins, event = self.event.get("sales_open_at"), self.event
+        ends = [event.get(name) for name in ("cancelled_at", "sales_close_at", "ends_at")]
+        return (begins is None or begins <= at) and not any(end is not None and end <= at for end in ends)
 
     def _booked(self, transition: Document, changes: list[Document]) -> None:
         if not self._is_one_new_order(changes, "confirmed"):
@@ -284,7 +335,8 @@ class _Replay:
         refusal = transition.get("refusal")
         if refusal is not None and not _is_refusal(refusal):
             self.find("remembers a refusal that is none")
-        if (refusal is None) == (not changes) or len(changes) > 1:
+        is_second_end = self.event.get("cancelled_at") is not None and refusal is None and not changes
+        if ((refusal is None) == (not changes) or len(changes) > 1) and not is_second_end:
             self.find("remembers neither one refusal nor one order")
         for change in changes:
             order = self.orders.get(change["order_id"])
@@ -307,7 +359,9 @@ class _Replay:
             self.find(f"makes the order {order_id!r}, whose id is none of this event")
         if user_id in self.active:
             self.find(f"gives {user_id!r} a second active order, {order_id!r} after {self.active[user_id]!r}")
-        if quantity > min(self.quantity_max, self.total or 0):
+        user_max = self.event.get("max_tickets_per_user")
+        quantity_max = min(self.event.get("max_tickets_per_order") or 0, self.total or 0)
+        if quantity > quantity_max or (user_max is not None and quantity > user_max):
             self.find(f"makes the order {order_id!r} of {quantity} tickets, more than allowed")
         return True
 
@@ -369,8 +423,14 @@ _ACTS = {
     "booked": _Replay._booked,
     "waitlisted": _Replay._waitlisted,
     "cancelled": _Replay._cancelled,
+    "promoted": _Replay._promoted,
+    "updated": _Replay._updated,
+    "event_cancelled": _Replay._event_cancelled,
     "remembered": _Replay._remembered,
 }
+
+_CHANGES_EVENT = ("initialized", "updated", "event_cancelled")
+_WHENEVER = ("initialized",)  # whether anything is sold does not matter to it
 
 # The refusals that may be remembered, and what they tell.
 REFUSALS: dict[str, set[str]] = {
@@ -379,7 +439,14 @@ REFUSALS: dict[str, set[str]] = {
     "order_not_found": set(),
     "already_booked": {"order_id"},
     "exceeds_max_tickets_per_order": {"maximum"},
+    "exceeds_max_tickets_per_user": {"maximum"},
     "exceeds_total_tickets": {"maximum"},
+    "sales_closed": set(),
+    "event_cancelled": set(),
+    "precondition_failed": {"version"},
+    "invalid_schedule": {"field", "reason"},
+    "below_booked_tickets": {"minimum"},
+    "too_many_promotions": {"maximum"},
     "idempotency_key_reused": set(),
 }
 
@@ -390,6 +457,35 @@ _NEXT = {"waiting": ("confirmed", "cancelled"), "confirmed": ("cancelled",), "ca
 def _is_number(value: Any) -> TypeGuard[int]:
     """A count from 1 on. A bool is none, though Python takes it for an int."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _or_none(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_right(value)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, datetime)
+
+
+# What an event has, and how its values look.
+_EVENT_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "name": _is_text,
+    "total_tickets": _is_number,
+    "max_tickets_per_order": _is_number,
+    "max_tickets_per_user": _or_none(_is_number),
+    "venue": _or_none(_is_text),
+    "description": _or_none(_is_text),
+    "timezone": _or_none(_is_text),
+    "starts_at": _or_none(_is_time),
+    "ends_at": _or_none(_is_time),
+    "sales_open_at": _or_none(_is_time),
+    "sales_close_at": _or_none(_is_time),
+    "cancelled_at": _or_none(_is_time),
+}
 
 
 def _is_change(value: Any) -> bool:
@@ -412,7 +508,7 @@ def _is_refusal(value: Any) -> bool:
     if not isinstance(code, str) or code not in REFUSALS or set(details) != REFUSALS[code]:
         return False
     return all(
-        _is_number(detail) if name == "maximum" else isinstance(detail, str)
+        _is_number(detail) if name in ("maximum", "minimum", "version") else isinstance(detail, str)
         for name, detail in details.items()
     )
 

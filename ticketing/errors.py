@@ -9,7 +9,15 @@
         │   ├── OrderNotFound
         │   ├── AlreadyBooked           details: order_id
         │   ├── ExceedsMaxTicketsPerOrder   details: maximum
+        │   ├── ExceedsMaxTicketsPerUser    details: maximum
         │   ├── ExceedsTotalTickets         details: maximum
+        │   ├── SalesNotOpen                details: sales_open_at, retry_after_s
+        │   ├── SalesClosed
+        │   ├── EventCancelled
+        │   ├── VersionConflict             details: version
+        │   ├── InvalidSchedule             details: field, reason
+        │   ├── BelowBookedTickets          details: minimum
+        │   ├── TooManyPromotions           details: maximum
         │   └── IdempotencyKeyReused
         └── Unavailable                 nothing was decided, or nobody can know yet what was
             ├── StorageUnavailable      unknown: repeat it with the same Idempotency-Key
@@ -48,6 +56,7 @@ class Refusal(TicketingError):
     repeat of its Idempotency-Key, and makes it again.
     """
 
+    is_final: ClassVar[bool] = True  # the same request gets it again, whenever it comes
     replayed: bool = False  # the answer to a repeated Idempotency-Key
 
     def anew(self, *, replayed: bool = False) -> Refusal:
@@ -102,6 +111,15 @@ class ExceedsMaxTicketsPerOrder(Refusal):
         super().__init__(f"One order of this event holds {maximum} tickets at most.", maximum=maximum)
 
 
+class ExceedsMaxTicketsPerUser(Refusal):
+    """More tickets than one user may have for this event."""
+
+    code = "exceeds_max_tickets_per_user"
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(f"A user may have {maximum} tickets of this event at most.", maximum=maximum)
+
+
 class ExceedsTotalTickets(Refusal):
     """More tickets than the event has at all: the order could never be confirmed."""
 
@@ -109,6 +127,73 @@ class ExceedsTotalTickets(Refusal):
 
     def __init__(self, maximum: int) -> None:
         super().__init__(f"This event has {maximum} tickets in all.", maximum=maximum)
+
+
+class SalesNotOpen(Refusal):
+    """Too early. Not final: the same request, with the same Idempotency-Key, may succeed later."""
+
+    code = "sales_not_open"
+    is_final = False
+
+    def __init__(self, sales_open_at: str, retry_after_s: int) -> None:
+        message = f"Sales open at {sales_open_at}."
+        super().__init__(message, sales_open_at=sales_open_at, retry_after_s=retry_after_s)
+
+
+class SalesClosed(Refusal):
+    """Too late."""
+
+    code = "sales_closed"
+
+    def __init__(self) -> None:
+        super().__init__("Sales for this event are closed.")
+
+
+class EventCancelled(Refusal):
+    """There will be no event."""
+
+    code = "event_cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("This event was cancelled.")
+
+
+class VersionConflict(Refusal):
+    """The event is not what the caller has seen (RFC 9110, 13.1.1)."""
+
+    code = "precondition_failed"
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"The event has changed: its version is {version} now.", version=version)
+
+
+class InvalidSchedule(Refusal):
+    """The times of an event contradict each other."""
+
+    code = "invalid_schedule"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason, field=field, reason=reason)
+
+
+class BelowBookedTickets(Refusal):
+    """Fewer tickets than are booked, or held for those who wait."""
+
+    code = "below_booked_tickets"
+
+    def __init__(self, minimum: int) -> None:
+        super().__init__(f"{minimum} tickets are booked or held for who waits.", minimum=minimum)
+
+
+class TooManyPromotions(Refusal):
+    """More orders would move up than one commit holds."""
+
+    code = "too_many_promotions"
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(
+            f"More than {maximum} orders would move up at once: add tickets in several steps.", maximum=maximum
+        )
 
 
 class IdempotencyKeyReused(Refusal):

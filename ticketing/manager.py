@@ -22,8 +22,8 @@ from typing import Protocol
 
 from .clock import Clock, Signal, tries
 from .domain.commands import Command
-from .domain.decide import decide
-from .domain.fold import Folding, LedgerContradiction
+from .domain.decide import decide, promote_due
+from .domain.fold import Folding, LedgerContradiction, fold
 from .domain.model import Answer, EventState, Transition
 from .errors import (
     EventNotFound,
@@ -417,6 +417,11 @@ class _DecidedBatch:
     transitions: list[Transition] = field(default_factory=list)
     answers: list[tuple[_Request, Answer | None]] = field(default_factory=list)
 
+    def add(self, transition: Transition) -> None:
+        """One that nobody asked for."""
+        self.state = fold(self.state, (transition,))
+        self.transitions.append(transition)
+
     def answer(self) -> None:
         for request, answer in self.answers:
             request.answer = answer
@@ -428,6 +433,10 @@ def _decide_in_turn(state: EventState, requests: Sequence[_Request], clock: Cloc
     batch = _DecidedBatch(state)
     at = clock.now()
     changes = 0
+    due = promote_due(state, at)
+    if due is not None:
+        batch.add(due)
+        changes += len(due.orders)
     for request in requests:
         answer = None
         if request.key_is_reused:

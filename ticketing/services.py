@@ -8,6 +8,7 @@ from typing import Any, cast
 from flask import current_app
 from pymongo.database import Database
 
+from .clock import Clock
 from .config import Config
 from .manager import TicketManager
 
@@ -21,6 +22,7 @@ class Services:
     config: Config
     database: Database[dict[str, Any]]
     manager: TicketManager
+    clock: Clock
 
 
 def services() -> Services:

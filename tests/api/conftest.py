@@ -123,7 +123,8 @@ def check_problem(response: Answer) -> None:
     assert problem["status"] == response.status_code
     assert problem["type"].endswith(problem["code"])
     assert all(isinstance(problem[name], str) and problem[name] for name in PROBLEM_MEMBERS - {"status"})
-    assert ("Retry-After" in response.headers) == (response.status_code in (429, 503))
+    comes_later = response.status_code in (429, 503) or problem["code"] == "sales_not_open"
+    assert ("Retry-After" in response.headers) == comes_later
     assert ("WWW-Authenticate" in response.headers) == (response.status_code == 401)
     assert not any(trace in response.text for trace in ("Traceback", "pymongo", "mongodb://", 'File "'))
 
@@ -179,6 +180,16 @@ class Api:
         """Book for a user. `quantity` None sends none."""
         body: Json = {"event_id": event_id, "user_id": user_id}
         return self.post("/book", body | ({} if quantity is None else {"quantity": quantity}), key=key)
+
+    def update(self, version: int | str = "*", event_id: str = EVENT_ID, **fields: Any) -> Answer:
+        """Change an event, at a version or whatever it is."""
+        headers = {"If-Match": version if version == "*" else f'"{version}"'}
+        return self.client.patch(f"/events/{event_id}", json=fields, headers=headers, auth=ADMIN)
+
+    def cancel_event(self, event_id: str = EVENT_ID, *, key: str | None = None) -> Answer:
+        """Sell no more tickets of an event."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self.client.post(f"/events/{event_id}/cancel", headers=headers, auth=ADMIN)
 
     def cancel(self, user_id: str, event_id: str = EVENT_ID, *, key: str | None = None) -> Answer:
         """Cancel a user's active order."""

@@ -32,6 +32,8 @@ TABLE = {
     "POST /cancel":                         "401    401   403     403   200   200",
     "GET /status/<event_id>":               "200    401   200     200   200   200",
     "GET /events/<event_id>":               "200    401   200     200   200   200",
+    "PATCH /events/<event_id>":             "401    401   403     403   200   200",
+    "POST /events/<event_id>/cancel":       "401    401   403     403   200   200",
     "GET /events/<event_id>/availability":  "200    401   200     200   200   200",
     "GET /events/<event_id>/waiting-list":  "200    401   200     200   200   200",
     "GET /events/<event_id>/orders":        "401    401   403     403   200   200",
@@ -48,7 +50,9 @@ BODIES: dict[str, Callable[[str], Json]] = {
     "POST /initialize": lambda event_id: {"name": "Another", "total_tickets": 5, "event_id": f"not-{event_id}"},
     "POST /book": lambda event_id: {"event_id": event_id, "user_id": "ben"},
     "POST /cancel": lambda event_id: {"event_id": event_id, "user_id": OWNER[0]},
+    "PATCH /events/<event_id>": lambda event_id: {"venue": event_id},
 }
+HEADERS = {"PATCH /events/<event_id>": {"If-Match": "*"}}
 
 
 def served(app: Flask) -> set[str]:
@@ -76,7 +80,10 @@ def met(app: Flask, row: str, method: str | None = None) -> str:
         ):
             path = path.replace(part, value)
         body = BODIES[row](event_id) if row in BODIES else None
-        with api.client.open(path, method=method or row_method, json=body, auth=credentials) as answer:
+        headers = HEADERS.get(row)
+        with api.client.open(
+            path, method=method or row_method, json=body, auth=credentials, headers=headers
+        ) as answer:
             given.append(str(answer.status_code))
     return " ".join(given)
 

@@ -22,9 +22,19 @@ EVENT_MEMBERS = [
     "waiting_list_count",
     "version",
     "max_tickets_per_order",
+    "max_tickets_per_user",
+    "venue",
+    "description",
+    "timezone",
+    "starts_at",
+    "ends_at",
+    "sales_open_at",
+    "sales_close_at",
+    "cancelled_at",
     "created_at",
     "updated_at",
 ]
+DETAILS = EVENT_MEMBERS[EVENT_MEMBERS.index("max_tickets_per_user") : EVENT_MEMBERS.index("created_at")]
 ORDER_MEMBERS = [
     "order_id",
     "event_id",
@@ -91,6 +101,7 @@ class TestInitialize:
             "waiting_list_count": 0,
             "version": 1,
             "max_tickets_per_order": 10,
+            **dict.fromkeys(DETAILS),
         }
         assert api.get(answer.headers["Location"]).json == answer.json
 

@@ -19,7 +19,7 @@ from ticketing.domain.model import Transition
 from ticketing.manager import TicketManager
 from ticketing.services import EXTENSION
 
-from .conftest import EVENT_ID, PROBLEM, PROBLEM_MEMBERS, Answer, Api, MakeApp, SteppingClock, refused
+from .conftest import ADMIN, EVENT_ID, PROBLEM, PROBLEM_MEMBERS, Answer, Api, MakeApp, SteppingClock, refused
 
 SECRET = "mongodb://ada:secret@db.example:27017"
 ORDER_ID = f"{EVENT_ID}.AAAAAAAAAAAAAAAAAAAAAA"
@@ -127,6 +127,51 @@ def _ledger_damaged(api: Api) -> Answer:
     return api.get(f"/status/{EVENT_ID}")
 
 
+def _exceeds_max_tickets_per_user(api: Api) -> Answer:
+    api.initialize(max_tickets_per_user=2)
+    return api.book("ada", 3)
+
+
+def _sales_not_open(api: Api) -> Answer:
+    api.initialize(sales_open_at="2030-01-01T00:00:00Z")
+    return api.book("ada")
+
+
+def _sales_closed(api: Api) -> Answer:
+    api.initialize(sales_close_at="2020-01-01T00:00:00Z")
+    return api.book("ada")
+
+
+def _event_cancelled(api: Api) -> Answer:
+    api.initialize()
+    api.cancel_event()
+    return api.book("ada")
+
+
+def _version_conflict(api: Api) -> Answer:
+    api.initialize()
+    return api.update(7, venue="City Hall")
+
+
+def _invalid_schedule(api: Api) -> Answer:
+    return api.initialize(starts_at="2027-01-02T00:00:00Z", ends_at="2027-01-01T00:00:00Z")
+
+
+def _below_booked_tickets(api: Api) -> Answer:
+    api.initialize(3)
+    api.book("ada", 2)
+    return api.update(total_tickets=1)
+
+
+def _too_many_promotions(api: Api) -> Answer:
+    api.initialize(1)
+    for user in ("ada", "bob", "cyd"):
+        api.book(user)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 1)
+        return api.update(total_tickets=3)
+
+
 PROVOKED: dict[type[errors.TicketingError], tuple[int, Callable[[Api], Answer], set[str]]] = {
     errors.EventNotFound: (404, _event_not_found, {"event_id"}),
     errors.EventExists: (409, _event_exists, {"event_id"}),
@@ -134,6 +179,14 @@ PROVOKED: dict[type[errors.TicketingError], tuple[int, Callable[[Api], Answer], 
     errors.AlreadyBooked: (409, _already_booked, {"order_id"}),
     errors.ExceedsMaxTicketsPerOrder: (422, _exceeds_max_tickets_per_order, {"maximum", "errors"}),
     errors.ExceedsTotalTickets: (422, _exceeds_total_tickets, {"maximum", "errors"}),
+    errors.ExceedsMaxTicketsPerUser: (422, _exceeds_max_tickets_per_user, {"maximum", "errors"}),
+    errors.SalesNotOpen: (409, _sales_not_open, {"sales_open_at", "retry_after_s"}),
+    errors.SalesClosed: (409, _sales_closed, set()),
+    errors.EventCancelled: (409, _event_cancelled, set()),
+    errors.VersionConflict: (412, _version_conflict, {"version"}),
+    errors.InvalidSchedule: (422, _invalid_schedule, {"errors"}),
+    errors.BelowBookedTickets: (409, _below_booked_tickets, {"minimum"}),
+    errors.TooManyPromotions: (409, _too_many_promotions, {"maximum"}),
     errors.IdempotencyKeyReused: (422, _idempotency_key_reused, {"errors"}),
     errors.StorageUnavailable: (503, _storage_unavailable, set()),
     errors.Overloaded: (503, _overloaded, set()),
@@ -256,6 +309,7 @@ class TestHttpErrors:
             api.get("/nowhere"),
             api.get("/book"),
             api.get("/events/other", headers={"If-Match": '"0"'}),
+            api.client.patch("/events/other", json={}, auth=ADMIN),
             api.client.post("/book", data=b" " * 70_000, content_type="application/json"),
             api.client.post("/book", data={"event_id": EVENT_ID}, **form),
             api.post("/book", {}),

@@ -100,7 +100,7 @@ def observed_answer(answer: Answer) -> dict[str, Any]:
         "order": answer.order,
         "waiting_position": answer.waiting_position,
         "promoted": answer.promoted,
-        "initialized": answer.initialized and observed_event(answer.initialized),
+        "event": answer.event and observed_event(answer.event),
         "refusal": answer.refusal and (answer.refusal.code, answer.refusal.details),
     }
 
@@ -109,7 +109,7 @@ def observed_event(state: EventState) -> dict[str, Any]:
     """What a client can learn about the event as a whole."""
     return {
         "event": state.event,
-        "status": state.status,
+        "status": state.event and state.status_at(OPENING),
         "version": state.version,
         "updated_at": state.updated_at,
         "total": state.total_tickets,

@@ -13,14 +13,14 @@ def test_a_new_event_has_all_its_tickets_available() -> None:
     """Initialize opens the event at version 1, and the answer shows it."""
     play = Rehearsal()
     answer = play.initialize(100, name="Concert", max_tickets_per_order=4)
-    assert answer.initialized is not None
-    assert observed_event(answer.initialized) == observed_event(play.state)
+    assert answer.event is not None
+    assert observed_event(answer.event) == observed_event(play.state)
     assert play.state.event is not None
     assert play.state.event.name == "Concert"
     assert play.state.event.max_tickets_per_order == 4
     assert play.state.event.created_at > OPENING
     assert (play.state.version, play.state.total_tickets, play.state.available_tickets) == (1, 100, 100)
-    assert play.state.status is EventStatus.ON_SALE
+    assert play.state.status_at(OPENING) is EventStatus.ON_SALE
 
 
 def test_an_event_is_initialized_once() -> None:
@@ -47,7 +47,7 @@ def test_the_last_ticket_sells_the_event_out() -> None:
     """Nothing is available, nothing is held, and the status says so."""
     play = Rehearsal(1)
     play.book("ada")
-    assert play.state.status is EventStatus.SOLD_OUT
+    assert play.state.status_at(OPENING) is EventStatus.SOLD_OUT
     assert (play.state.available_tickets, play.state.held_tickets) == (0, 0)
 
 

@@ -90,7 +90,7 @@ def position(state: EventState) -> object:
 
 def counts(state: EventState) -> object:
     """The figures of the status."""
-    return state.status, state.available_tickets, state.held_tickets, state.waiting_list_count, state.weight
+    return state.status_at(OPENING), state.available_tickets, state.held_tickets, state.waiting_list_count, state.weight
 
 
 def page(state: EventState) -> object:

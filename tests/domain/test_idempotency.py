@@ -93,8 +93,8 @@ def test_the_key_of_initialize_is_remembered() -> None:
     again = play.initialize(2, request=KEY)
     assert again.replayed
     assert observed_answer(again) == observed_answer(first)
-    assert again.initialized is not None
-    assert again.initialized.available_tickets == 2
+    assert again.event is not None
+    assert again.event.available_tickets == 2
 
 
 def test_a_key_of_an_event_that_does_not_exist_is_not_remembered() -> None:

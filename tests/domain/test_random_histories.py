@@ -166,9 +166,9 @@ def told(answer: Answer) -> Outcome:
         return {"refused": answer.refusal.code} | (
             {"order_id": details["order_id"]} if "order_id" in details else {}
         )
-    if answer.initialized is not None:
-        assert observed_answer(answer)["initialized"]["version"] == 1
-        return {"opened": answer.initialized.total_tickets}
+    if answer.event is not None:
+        assert observed_answer(answer)["event"]["version"] == 1
+        return {"opened": answer.event.total_tickets}
     assert answer.order is not None
     order = answer.order
     return {

@@ -14,13 +14,21 @@ from hypothesis import strategies as st
 from ticketing.domain.model import OrderStatus, RequestKey, Transition, TransitionType
 from ticketing.errors import (
     AlreadyBooked,
+    BelowBookedTickets,
+    EventCancelled,
     EventExists,
     EventNotFound,
     ExceedsMaxTicketsPerOrder,
+    ExceedsMaxTicketsPerUser,
     ExceedsTotalTickets,
     IdempotencyKeyReused,
+    InvalidSchedule,
     OrderNotFound,
     Refusal,
+    SalesClosed,
+    SalesNotOpen,
+    TooManyPromotions,
+    VersionConflict,
 )
 from ticketing.storage.documents import commit_document, ledger_id, transitions_of
 
@@ -42,6 +50,14 @@ REFUSALS: dict[type[Refusal], st.SearchStrategy[Refusal]] = {
     ExceedsMaxTicketsPerOrder: st.builds(ExceedsMaxTicketsPerOrder, QUANTITIES),
     ExceedsTotalTickets: st.builds(ExceedsTotalTickets, QUANTITIES),
     IdempotencyKeyReused: st.builds(IdempotencyKeyReused),
+    ExceedsMaxTicketsPerUser: st.builds(ExceedsMaxTicketsPerUser, QUANTITIES),
+    SalesNotOpen: st.builds(SalesNotOpen, TEXT, QUANTITIES),
+    SalesClosed: st.builds(SalesClosed),
+    EventCancelled: st.builds(EventCancelled),
+    VersionConflict: st.builds(VersionConflict, QUANTITIES),
+    InvalidSchedule: st.builds(InvalidSchedule, TEXT, TEXT),
+    BelowBookedTickets: st.builds(BelowBookedTickets, QUANTITIES),
+    TooManyPromotions: st.builds(TooManyPromotions, QUANTITIES),
 }
 NAMELESS = {"code": "event_exists", "details": {}}
 CHANGES = st.fixed_dictionaries(
@@ -54,10 +70,14 @@ TRANSITIONS = st.builds(
     type=st.sampled_from(TransitionType),
     at=TIMES,
     by=st.none() | TEXT,
-    event=st.none() | st.fixed_dictionaries({"name": TEXT, "total_tickets": QUANTITIES}),
+    event=st.none()
+    | st.fixed_dictionaries(
+        {"name": TEXT, "total_tickets": QUANTITIES}, optional={"starts_at": st.none() | TIMES, "venue": TEXT}
+    ),
     orders=st.lists(CHANGES, max_size=3).map(tuple),
     request=st.none() | st.builds(RequestKey, st.binary(min_size=16, max_size=16), st.binary(max_size=16)),
     refusal=st.none() | st.one_of(*REFUSALS.values()),
+    sales_closed=st.booleans(),
 )
 
 

@@ -8,16 +8,16 @@ from flask import url_for
 from flask_smorest import Blueprint
 
 from ..domain.commands import Book, Cancel, Initialize
-from ..domain.model import Answer, OrderStatus
+from ..domain.model import OrderStatus
 from ..errors import OrderNotFound
 from ..ids import event_id_of, new_event_id, new_order_id
 from ..services import services
 from . import auth
+from .answers import caller_id, headers_of, seen_event
 from .auth import Role
 from .bodies import StrictParser
 from .idempotency import key_scope, request_key
 from .openapi import creates, documented, replays
-from .problems import REPLAYED_HEADER
 from .schemas import (
     BookSchema,
     CancelledSchema,
@@ -39,12 +39,15 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 @documented(blueprint, 409, protected=True, takes_body=True)
 def initialize(body: dict[str, Any]) -> Any:
     """Open an event with a number of tickets."""
-    caller = _caller_id()
+    caller = caller_id()
     request = request_key(caller, body)
     body.setdefault("event_id", new_event_id(key_scope(caller)))
-    answer = services().manager.execute(Initialize(by=caller, request=request, **body))
-    location = url_for("events.event", event_id=body["event_id"])
-    return answer.initialized, 201, _headers(answer, Location=location)
+    required = {name: body.pop(name) for name in ("event_id", "name", "total_tickets")}
+    limits = {name: body.pop(name) for name in ("max_tickets_per_order",) if name in body}
+    command = Initialize(by=caller, request=request, **required, **limits, details=body)
+    answer = services().manager.execute(command)
+    location = url_for("events.event", event_id=command.event_id)
+    return seen_event(answer), 201, headers_of(answer, Location=location)
 
 
 @blueprint.post("/book")
@@ -54,14 +57,14 @@ def initialize(body: dict[str, Any]) -> Any:
 @documented(blueprint, 404, 409, takes_body=True)
 def book(body: dict[str, Any]) -> Any:
     """Book tickets, or join the waiting list when they cannot be had at once."""
-    caller = _caller_id()
+    caller = caller_id()
     request = request_key(caller, body)
     order_id = new_order_id(body["event_id"])
     answer = services().manager.execute(Book(order_id=order_id, by=caller, request=request, **body))
     assert answer.order is not None
     status = 201 if answer.order.status is OrderStatus.CONFIRMED else 202
     location = url_for("orders.order", order_id=answer.order.order_id)
-    return order_view(answer.order, answer.waiting_position), status, _headers(answer, Location=location)
+    return order_view(answer.order, answer.waiting_position), status, headers_of(answer, Location=location)
 
 
 @blueprint.post("/cancel")
@@ -71,7 +74,7 @@ def book(body: dict[str, Any]) -> Any:
 @documented(blueprint, 404, protected=True, takes_body=True)
 def cancel(body: dict[str, Any]) -> Any:
     """Give an order back. Its tickets go to the waiting list in the same step, first come, first served."""
-    caller = _caller_id()
+    caller = caller_id()
     request = request_key(caller, body)
     event_id = body.pop("event_id", None) or event_id_of(body["order_id"])
     if event_id is None:
@@ -79,13 +82,4 @@ def cancel(body: dict[str, Any]) -> Any:
     answer = services().manager.execute(Cancel(event_id=event_id, by=caller, request=request, **body))
     assert answer.order is not None
     promoted = [order_view(order) for order in answer.promoted]
-    return {"order": order_view(answer.order), "promoted": promoted}, 200, _headers(answer)
-
-
-def _caller_id() -> str | None:
-    caller = auth.current_caller()
-    return caller.user_id if caller else None
-
-
-def _headers(answer: Answer, **headers: str) -> dict[str, str]:
-    return headers | {REPLAYED_HEADER: "true"} if answer.replayed else headers
+    return {"order": order_view(answer.order), "promoted": promoted}, 200, headers_of(answer)

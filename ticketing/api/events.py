@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from flask import Response, jsonify, request
 from flask_smorest import Blueprint
+from werkzeug.http import quote_etag
 
+from ..domain.commands import CancelEvent, Update
 from ..domain.model import EventState, Order, OrderStatus
 from ..errors import EventNotFound
 from ..ids import is_event_id
 from ..services import services
 from . import auth
+from .answers import caller_id, headers_of, seen_event
 from .auth import Role
 from .bodies import StrictParser
-from .openapi import documented, leads_on, tells
+from .idempotency import request_key
+from .openapi import IF_MATCH, documented, leads_on, replays, tells
 from .pagination import number_after, page_of
 from .problems import ApiProblem
 from .schemas import (
@@ -23,7 +28,10 @@ from .schemas import (
     OrderPageSchema,
     OrdersQuerySchema,
     PageQuerySchema,
+    SeenEvent,
     StatusSchema,
+    UpdatedSchema,
+    UpdateSchema,
     WaitingPageSchema,
     order_view,
 )
@@ -32,14 +40,15 @@ blueprint = Blueprint("events", __name__, description="See what an event has lef
 blueprint.ARGUMENTS_PARSER = StrictParser()
 
 _event_schema = EventSchema()
+_ETAG = re.compile('"([0-9]{1,15})"')
 
 
 @blueprint.get("/status/<event_id>")
 @blueprint.response(200, StatusSchema)
 @documented(blueprint, 404)
-def status(event_id: str) -> EventState:
+def status(event_id: str) -> SeenEvent:
     """The tickets left and the length of the waiting list."""
-    return _state_of(event_id)
+    return _seen_now(_state_of(event_id))
 
 
 @blueprint.get("/events/<event_id>")
@@ -54,9 +63,37 @@ def event(event_id: str) -> Response:
     if "If-Match" in request.headers and not request.if_match.contains(etag):
         raise ApiProblem(412)
     unchanged = request.if_none_match.contains_weak(etag)
-    response = Response(status=304) if unchanged else jsonify(_event_schema.dump(state))
+    response = Response(status=304) if unchanged else jsonify(_event_schema.dump(_seen_now(state)))
     response.set_etag(etag)
     return response
+
+
+@blueprint.patch("/events/<event_id>")
+@auth.required(Role.ORGANIZER, Role.ADMIN)
+@blueprint.arguments(UpdateSchema)
+@blueprint.response(200, UpdatedSchema, headers=tells("ETag", "The version, quoted."))
+@blueprint.doc(parameters=[IF_MATCH])
+@documented(blueprint, 404, 409, 412, 428, protected=True, takes_body=True, takes_key=False)
+def update(body: dict[str, Any], event_id: str) -> Any:
+    """Change an event. More tickets go to the waiting list in the same step, first come, first served."""
+    _check_event_id(event_id)
+    command = Update(event_id=event_id, by=caller_id(), fields=body, version=_version_wanted())
+    answer = services().manager.execute(command)
+    seen = seen_event(answer)
+    return seen, 200, {"ETag": quote_etag(str(seen.version))}
+
+
+@blueprint.post("/events/<event_id>/cancel")
+@auth.required(Role.ORGANIZER, Role.ADMIN)
+@blueprint.response(200, EventSchema, headers=replays())
+@documented(blueprint, 404, protected=True, takes_key=True)
+def cancel(event_id: str) -> Any:
+    """Sell no more tickets of an event, for good. Orders stay on record and may still be cancelled."""
+    _check_event_id(event_id)
+    caller = caller_id()
+    command = CancelEvent(event_id=event_id, by=caller, request=request_key(caller, {}))
+    answer = services().manager.execute(command)
+    return seen_event(answer), 200, headers_of(answer)
 
 
 @blueprint.get("/events/<event_id>/availability")
@@ -114,6 +151,27 @@ def orders(query: dict[str, Any], event_id: str) -> Any:
 
 
 def _state_of(event_id: str) -> EventState:
+    _check_event_id(event_id)
+    return services().manager.state_of(event_id)
+
+
+def _check_event_id(event_id: str) -> None:
     if not is_event_id(event_id):
         raise EventNotFound(event_id)
-    return services().manager.state_of(event_id)
+
+
+def _seen_now(state: EventState) -> SeenEvent:
+    return SeenEvent(state, services().clock.now())
+
+
+def _version_wanted() -> int | None:
+    """The version in `If-Match`; None for `*`, any version. Raises `ApiProblem` 428 without it, 412 for no version."""
+    wanted = request.headers.get("If-Match")
+    if wanted is None:
+        raise ApiProblem(428)
+    if wanted.strip() == "*":
+        return None
+    version = _ETAG.fullmatch(wanted.strip())
+    if version is None:
+        raise ApiProblem(412)
+    return int(version[1])

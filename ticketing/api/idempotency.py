@@ -26,7 +26,7 @@ def request_key(caller: str | None, body: dict[str, Any]) -> RequestKey | None:
     scope = key_scope(caller)
     if scope is None:
         return None
-    canonical = json.dumps(body, sort_keys=True, ensure_ascii=False)
+    canonical = json.dumps(body, sort_keys=True, ensure_ascii=False, default=str)
     return RequestKey(key=_digest(scope), fingerprint=_digest(canonical))
 
 

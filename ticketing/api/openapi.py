@@ -28,6 +28,13 @@ IDEMPOTENCY_KEY = {
     "description": "A value of your own for this request: a repeat has no second effect and gets the first answer "
     "again, with `Idempotent-Replayed: true`.",
 }
+IF_MATCH = {
+    "in": "header",
+    "name": "If-Match",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "The `ETag` of the event that the change is meant for, or `*` for whatever it is now.",
+}
 ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
 
 SETTINGS = {
@@ -79,17 +86,24 @@ def init_openapi(app: Flask) -> Api:
 
 
 def documented(
-    blueprint: Blueprint, *statuses: int, protected: bool = False, takes_body: bool = False
+    blueprint: Blueprint,
+    *statuses: int,
+    protected: bool = False,
+    takes_body: bool = False,
+    takes_key: bool | None = None,
 ) -> Callable[[View], View]:
     """Document what a view has beside its schemas: the `statuses` of its errors and those of every view.
 
-    `protected`: wants HTTP Basic. `takes_body`: a JSON body and an `Idempotency-Key`.
+    `protected`: wants HTTP Basic. `takes_body`: a JSON body. `takes_key`: an `Idempotency-Key`, as whatever
+    takes a body unless told.
     """
     errors = {*statuses, *COMMON_ERRORS}
     # Where credentials are not needed they are taken all the same: limits count by user, staff see more.
     operation: dict[str, Any] = {"security": [{"basic": []}] if protected else [{}, {"basic": []}]}
     if takes_body:
         errors |= {400, 413, 415, 422}
+    if takes_body if takes_key is None else takes_key:
+        errors |= {400, 422}
         operation["parameters"] = [IDEMPOTENCY_KEY]
     operation["responses"] = {str(status): _problem(status) for status in sorted(errors)}
     return cast(Callable[[View], View], blueprint.doc(**operation))

@@ -28,7 +28,15 @@ STATUSES: Mapping[type[errors.TicketingError], HTTPStatus] = {
     errors.OrderNotFound: HTTPStatus.NOT_FOUND,
     errors.AlreadyBooked: HTTPStatus.CONFLICT,
     errors.ExceedsMaxTicketsPerOrder: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ExceedsMaxTicketsPerUser: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ExceedsTotalTickets: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.SalesNotOpen: HTTPStatus.CONFLICT,
+    errors.SalesClosed: HTTPStatus.CONFLICT,
+    errors.EventCancelled: HTTPStatus.CONFLICT,
+    errors.VersionConflict: HTTPStatus.PRECONDITION_FAILED,
+    errors.InvalidSchedule: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.BelowBookedTickets: HTTPStatus.CONFLICT,
+    errors.TooManyPromotions: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -38,6 +46,7 @@ STATUSES: Mapping[type[errors.TicketingError], HTTPStatus] = {
 # The field that a refusal is about, for those that a better value would mend.
 FIELDS: Mapping[type[errors.TicketingError], str] = {
     errors.ExceedsMaxTicketsPerOrder: "quantity",
+    errors.ExceedsMaxTicketsPerUser: "quantity",
     errors.ExceedsTotalTickets: "quantity",
     errors.IdempotencyKeyReused: "Idempotency-Key",
 }
@@ -54,6 +63,7 @@ HTTP_CODES: Mapping[int, tuple[str, str]] = {
     414: ("uri_too_long", "The request line is too long."),
     415: ("unsupported_media_type", "The body must be JSON: send Content-Type: application/json."),
     422: ("validation_failed", "Some fields are wrong: see errors."),
+    428: ("precondition_required", "This needs If-Match: the ETag of what is to be changed, or *."),
     429: ("rate_limited", "Too many requests. Come back after the time in Retry-After."),
     431: ("headers_too_large", "There are too many header fields, or one of them is too large."),
     500: ("internal_error", "Something went wrong on our side. The X-Request-ID finds it in the log."),
@@ -123,6 +133,10 @@ def problem_of(error: errors.TicketingError) -> ApiProblem:
     headers = {}
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, errors.SalesNotOpen):
+        headers["Retry-After"] = str(error.details["retry_after_s"])
+    if isinstance(error, errors.InvalidSchedule):
+        members = {"errors": {error.details["field"]: [error.message]}}
     if isinstance(error, errors.Refusal) and error.replayed:
         headers[REPLAYED_HEADER] = "true"
     return ApiProblem(status, error.code, error.message, headers=headers, members=members)

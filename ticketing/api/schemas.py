@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, validate, validates_schema
 
-from ..domain.model import MAX_TICKETS_PER_ORDER, EventStatus, Order, OrderStatus
+from ..domain.model import MAX_TICKETS_PER_ORDER, EventState, EventStatus, Order, OrderStatus
 from ..ids import EVENT_ID_PATTERN, is_event_id
 
 TOTAL_TICKETS_MAX = 10_000_000
+TICKETS_PER_ORDER_MAX = 1_000
 NAME_LENGTH_MAX = 200
+DESCRIPTION_LENGTH_MAX = 5_000
 USER_ID_LENGTH_MAX = 128
 ORDER_ID_LENGTH_MAX = 128
 
@@ -69,6 +74,21 @@ class Timestamp(fields.DateTime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+class Instant(Timestamp):
+    """RFC 3339 with an offset from UTC, taken to the millisecond, which is what MongoDB keeps."""
+
+    _FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> datetime:
+        if not isinstance(value, str) or not self._FORM.fullmatch(value):
+            raise self.make_error("invalid", input=value, obj_type="RFC 3339 date-time")
+        try:
+            at = datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            raise self.make_error("invalid", input=value, obj_type="RFC 3339 date-time") from error
+        return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
 class StrictSchema(Schema):
     """Input: what is not a field is refused.
 
@@ -85,6 +105,16 @@ def _is_text(value: str) -> None:
         raise ValidationError("Control characters and surrogates are not allowed.")
     if value != value.strip():
         raise ValidationError("Must not begin or end with white space.")
+
+
+def _is_timezone(value: str) -> None:
+    if value not in _timezones():
+        raise ValidationError("Must be the IANA name of a time zone, like Europe/Berlin.")
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 def _is_event_id(value: str) -> None:
@@ -105,7 +135,29 @@ def _user_id(**kwargs: Any) -> Text:
 # In.
 
 
-class InitializeSchema(StrictSchema):
+class DetailsSchema(StrictSchema):
+    """What an organizer may say about an event, when it is opened and later."""
+
+    max_tickets_per_order = Whole(validate=validate.Range(1, TICKETS_PER_ORDER_MAX))
+    max_tickets_per_user = Whole(validate=validate.Range(1, TOTAL_TICKETS_MAX), allow_none=True)
+    venue = Text(length_max=NAME_LENGTH_MAX, allow_none=True, metadata={"example": "City Hall"})
+    description = Text(length_max=DESCRIPTION_LENGTH_MAX, allow_none=True)
+    timezone = fields.String(
+        validate=_is_timezone,
+        allow_none=True,
+        metadata={
+            "description": "Of the venue, for people: an IANA name.",
+            "example": "Europe/Berlin",
+            "format": "iana-time-zone",
+        },
+    )
+    starts_at = Instant(allow_none=True, metadata={"example": "2027-06-01T18:00:00Z"})
+    ends_at = Instant(allow_none=True)
+    sales_open_at = Instant(allow_none=True, metadata={"description": "Null: at once."})
+    sales_close_at = Instant(allow_none=True, metadata={"description": "Null: when the event ends, if ever."})
+
+
+class InitializeSchema(DetailsSchema):
     """POST /initialize."""
 
     name = Text(length_max=NAME_LENGTH_MAX, required=True, metadata={"example": "Concert"})
@@ -115,6 +167,13 @@ class InitializeSchema(StrictSchema):
     event_id = _event_id(
         metadata={"description": "Made for you when you send none.", "example": "concert-2027"}
     )
+
+
+class UpdateSchema(DetailsSchema):
+    """PATCH /events/<event_id>: the fields to set. Null takes one away."""
+
+    name = Text(length_max=NAME_LENGTH_MAX)
+    total_tickets = Whole(validate=validate.Range(1, TOTAL_TICKETS_MAX))
 
 
 class BookSchema(StrictSchema):
@@ -192,6 +251,15 @@ class EventSchema(StatusSchema):
     """An event: its status and its details."""
 
     max_tickets_per_order = fields.Integer(attribute="event.max_tickets_per_order")
+    max_tickets_per_user = fields.Integer(attribute="event.max_tickets_per_user", allow_none=True)
+    venue = fields.String(attribute="event.venue", allow_none=True)
+    description = fields.String(attribute="event.description", allow_none=True)
+    timezone = fields.String(attribute="event.timezone", allow_none=True)
+    starts_at = Timestamp(attribute="event.starts_at", allow_none=True)
+    ends_at = Timestamp(attribute="event.ends_at", allow_none=True)
+    sales_open_at = Timestamp(attribute="event.sales_open_at", allow_none=True)
+    sales_close_at = Timestamp(attribute="event.sales_close_at", allow_none=True)
+    cancelled_at = Timestamp(attribute="event.cancelled_at", allow_none=True)
     created_at = Timestamp(attribute="event.created_at")
     updated_at = Timestamp()
 
@@ -219,6 +287,12 @@ class OrderSchema(Schema):
     created_at = Timestamp()
     updated_at = Timestamp()
     version = fields.Integer()
+
+
+class UpdatedSchema(EventSchema):
+    """An event after a change, and the orders that moved up because of it."""
+
+    promoted = fields.List(fields.Nested(OrderSchema))
 
 
 class CancelledSchema(Schema):
@@ -274,6 +348,18 @@ class ProblemSchema(Schema):
         values=fields.List(fields.String()),
         metadata={"description": "With 422: the messages by field."},
     )
+
+
+class SeenEvent:
+    """An event as `EventSchema` shows it at a time: whether it is on sale is a matter of the clock."""
+
+    def __init__(self, state: EventState, at: datetime, promoted: Iterable[Order] = ()) -> None:
+        self._state = state
+        self.status = state.status_at(at)
+        self.promoted = [order_view(order) for order in promoted]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
 
 
 def order_view(order: Order, waiting_position: int | None = None) -> dict[str, Any]:

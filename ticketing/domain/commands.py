@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from .model import MAX_TICKETS_PER_ORDER, RequestKey
 
@@ -18,11 +20,25 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Initialize(Command):
-    """Open an event with `total_tickets` (>= 1) tickets."""
+    """Open an event with `total_tickets` (>= 1) tickets. `details` are further fields of `model.Event`."""
 
     name: str
     total_tickets: int
     max_tickets_per_order: int = MAX_TICKETS_PER_ORDER
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update(Command):
+    """Set fields of an event. `version`: refuse unless this is the event's; None: whatever it is."""
+
+    fields: Mapping[str, Any]
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelEvent(Command):
+    """Sell no more tickets, for good. Orders stay what they are, and may be cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,26 +4,39 @@ First come, first served, strictly: a booking is confirmed at once only if nobod
 are free. Else it joins the end of the line, even when fewer tickets would fit around those before it. Every
 release serves the line from its head in the same transition, as many as fit, and stops at the first that does
 not: whoever is first is never overtaken.
+
+While nothing is sold nobody joins and nobody moves up. When sales open again, the line goes on where it was, before
+anything else happens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from ..errors import (
     AlreadyBooked,
+    BelowBookedTickets,
+    EventCancelled,
     EventExists,
     EventNotFound,
     ExceedsMaxTicketsPerOrder,
+    ExceedsMaxTicketsPerUser,
     ExceedsTotalTickets,
     IdempotencyKeyReused,
+    InvalidSchedule,
     OrderNotFound,
     Refusal,
+    SalesClosed,
+    SalesNotOpen,
+    TooManyPromotions,
+    VersionConflict,
 )
-from .commands import Book, Cancel, Command, Initialize
+from .commands import Book, Cancel, CancelEvent, Command, Initialize, Update
 from .fold import answer_to, fold
 from .model import (
     Answer,
@@ -35,6 +48,9 @@ from .model import (
     Transition,
     TransitionType,
 )
+
+PROMOTIONS_MAX = 10_000
+"""In one transition. A commit stays far below MongoDB's 16 MB a document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +77,23 @@ def decide(state: EventState, command: Command, at: datetime) -> Decision:
     try:
         transition = _RULES[type(command)](state, command, at)
     except Refusal as refusal:
-        if command.request is None or state.event is None:
+        if command.request is None or state.event is None or not refusal.is_final:
             return Decision(state, Answer(refusal=refusal.anew()))
         transition = _transition(state, command, at, TransitionType.REMEMBERED, refusal=refusal.anew())
     if transition.type is TransitionType.REMEMBERED and command.request is None:
         return Decision(state, answer_to(state, transition))
     after = fold(state, (transition,))
     return Decision(after, answer_to(after, transition), transition)
+
+
+def promote_due(state: EventState, at: datetime) -> Transition | None:
+    """What is due before anything else is decided: sales have opened again, and tickets are free for the line."""
+    if state.event is None or not state.waiting or not state.event.is_on_sale(at):
+        return None
+    promoted = tuple(islice(_promotions(state, state.free_tickets), PROMOTIONS_MAX))
+    if not promoted:
+        return None
+    return Transition(state.version + 1, TransitionType.PROMOTED, at, orders=promoted)
 
 
 def _initialize(state: EventState, command: Initialize, at: datetime) -> Transition:
@@ -77,17 +103,53 @@ def _initialize(state: EventState, command: Initialize, at: datetime) -> Transit
         "name": command.name,
         "total_tickets": command.total_tickets,
         "max_tickets_per_order": command.max_tickets_per_order,
+        **command.details,
     }
+    _check_schedule(Event(event_id=state.event_id, created_at=at, **event))
     return _transition(state, command, at, TransitionType.INITIALIZED, event=event)
+
+
+def _update(state: EventState, command: Update, at: datetime) -> Transition:
+    event = _event(state)
+    if command.version is not None and command.version != state.version:
+        raise VersionConflict(state.version)
+    if event.cancelled_at is not None:
+        raise EventCancelled
+    changed = {name: value for name, value in command.fields.items() if getattr(event, name) != value}
+    if not changed:
+        return _transition(state, command, at, TransitionType.REMEMBERED)
+    updated = replace(event, **changed)
+    _check_schedule(updated)
+    minimum = state.booked_tickets + state.held_tickets
+    if updated.total_tickets < min(minimum, event.total_tickets):
+        raise BelowBookedTickets(minimum)
+    if not updated.is_on_sale(at):
+        return _transition(state, command, at, TransitionType.UPDATED, event=changed, sales_closed=True)
+    free_tickets = updated.total_tickets - state.booked_tickets
+    promoted = tuple(islice(_promotions(state, free_tickets), PROMOTIONS_MAX + 1))
+    if len(promoted) > PROMOTIONS_MAX:
+        raise TooManyPromotions(PROMOTIONS_MAX)
+    return _transition(state, command, at, TransitionType.UPDATED, event=changed, orders=promoted)
+
+
+def _cancel_event(state: EventState, command: CancelEvent, at: datetime) -> Transition:
+    if _event(state).cancelled_at is not None:
+        return _transition(state, command, at, TransitionType.REMEMBERED)
+    return _transition(
+        state, command, at, TransitionType.EVENT_CANCELLED, event={"cancelled_at": at}, sales_closed=True
+    )
 
 
 def _book(state: EventState, command: Book, at: datetime) -> Transition:
     event = _event(state)
+    _check_sales(event, at)
     active = state.active_order_of(command.user_id)
     if active is not None:
         raise AlreadyBooked(active.order_id)
     if command.quantity > event.max_tickets_per_order:
         raise ExceedsMaxTicketsPerOrder(event.max_tickets_per_order)
+    if event.max_tickets_per_user is not None and command.quantity > event.max_tickets_per_user:
+        raise ExceedsMaxTicketsPerUser(event.max_tickets_per_user)
     if command.quantity > event.total_tickets:
         raise ExceedsTotalTickets(event.total_tickets)
     confirmed = command.quantity <= state.available_tickets
@@ -107,9 +169,13 @@ def _cancel(state: EventState, command: Cancel, at: datetime) -> Transition:
         return _transition(
             state, command, at, TransitionType.REMEMBERED, orders=({"order_id": order.order_id},)
         )
+    cancelled: OrderChange = {"order_id": order.order_id, "status": OrderStatus.CANCELLED}
+    if not _event(state).is_on_sale(at):
+        return _transition(
+            state, command, at, TransitionType.CANCELLED, orders=(cancelled,), sales_closed=True
+        )
     released = order.quantity if order.status is OrderStatus.CONFIRMED else 0
     promoted = _promotions(state, state.free_tickets + released, leaving=order)
-    cancelled: OrderChange = {"order_id": order.order_id, "status": OrderStatus.CANCELLED}
     return _transition(state, command, at, TransitionType.CANCELLED, orders=(cancelled, *promoted))
 
 
@@ -124,7 +190,9 @@ def _order_to_cancel(state: EventState, command: Cancel) -> Order:
     return order
 
 
-def _promotions(state: EventState, free_tickets: int, leaving: Order) -> Iterator[OrderChange]:
+def _promotions(
+    state: EventState, free_tickets: int, leaving: Order | None = None
+) -> Iterator[OrderChange]:
     """Those who move up when `free_tickets` are there for the line: from its head, until one does not fit."""
     for order in state.waiting_orders():
         if order is leaving:
@@ -141,6 +209,25 @@ def _event(state: EventState) -> Event:
     return state.event
 
 
+def _check_sales(event: Event, at: datetime) -> None:
+    """Raise the refusal of a booking at a time when nothing is sold."""
+    if event.cancelled_at is not None:
+        raise EventCancelled
+    if event.sales_are_over(at):
+        raise SalesClosed
+    if event.sales_open_at is not None and at < event.sales_open_at:
+        opens_at = event.sales_open_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        raise SalesNotOpen(opens_at, math.ceil((event.sales_open_at - at).total_seconds()))
+
+
+def _check_schedule(event: Event) -> None:
+    """Raise `InvalidSchedule` for times that contradict each other."""
+    for earlier, later in (("starts_at", "ends_at"), ("sales_open_at", "sales_close_at")):
+        first, last = getattr(event, earlier), getattr(event, later)
+        if first is not None and last is not None and last <= first:
+            raise InvalidSchedule(later, f"{later} must be after {earlier}.")
+
+
 def _transition(
     state: EventState, command: Command, at: datetime, kind: TransitionType, **what: Any
 ) -> Transition:
@@ -149,6 +236,8 @@ def _transition(
 
 _RULES: dict[type[Command], Callable[..., Transition]] = {
     Initialize: _initialize,
+    Update: _update,
+    CancelEvent: _cancel_event,
     Book: _book,
     Cancel: _cancel,
 }

@@ -7,6 +7,10 @@ only mean a damaged ledger, and a service that went on from there would sell tic
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from types import NoneType
+from typing import Any
 
 from .model import (
     Answer,
@@ -29,6 +33,25 @@ NEXT_STATUSES: Mapping[OrderStatus | None, frozenset[OrderStatus]] = {
 }
 
 
+_CHANGES_EVENT = frozenset({TransitionType.UPDATED, TransitionType.EVENT_CANCELLED})
+
+_TEXT, _TIME = (str, NoneType), (datetime, NoneType)
+_EVENT_FIELDS: Mapping[str, tuple[type, ...]] = {
+    "name": (str,),
+    "total_tickets": (int,),
+    "max_tickets_per_order": (int,),
+    "max_tickets_per_user": (int, NoneType),
+    "venue": _TEXT,
+    "description": _TEXT,
+    "timezone": _TEXT,
+    "starts_at": _TIME,
+    "ends_at": _TIME,
+    "sales_open_at": _TIME,
+    "sales_close_at": _TIME,
+    "cancelled_at": _TIME,
+}
+
+
 class LedgerContradiction(Exception):
     """The transitions contradict each other or the state before them. The message says where."""
 
@@ -44,8 +67,8 @@ def answer_to(state: EventState, transition: Transition) -> Answer:
     """What the sender of the command is told, given the state right after its transition."""
     if transition.refusal is not None:
         return Answer(refusal=transition.refusal)
-    if transition.type is TransitionType.INITIALIZED:
-        return Answer(initialized=state)
+    if _is_about_event(transition):
+        return Answer(event=state, promoted=_orders_named(state, transition))
     return _order_answer(state, transition)
 
 
@@ -53,6 +76,9 @@ class Folding:
     """A fold that goes on from page to page. Its tables are changed in place, which saves a third of its time."""
 
     def __init__(self, state: EventState) -> None:
+        self._begin(state)
+
+    def _begin(self, state: EventState) -> None:
         self.event_id = state.event_id
         self.version = state.version
         self.event = state.event
@@ -94,7 +120,7 @@ class Folding:
         if transition.type is not TransitionType.REMEMBERED:
             self.updated_at = transition.at
             if transition.event is not None:
-                self._open_event(transition)
+                self._set_event(transition.event, transition)
             for change in transition.orders:
                 number = self.numbers.get(change["order_id"])
                 if number is None:
@@ -113,14 +139,19 @@ class Folding:
         is_newest = order.number == len(self.numbers)  # then it is the last in line, and nobody need be counted
         return len(self.waiting) if is_newest else self.waiting.rank(order.number)
 
-    def _open_event(self, transition: Transition) -> None:
-        if self.event is not None:
-            raise self._contradiction(transition, "initializes the event again")
-        opened = Event(event_id=self.event_id, created_at=transition.at, **(transition.event or {}))
-        tickets = (opened.total_tickets, opened.max_tickets_per_order)
-        if not isinstance(opened.name, str) or not all(isinstance(number, int) for number in tickets):
-            raise TypeError("an event's fields are of the wrong type")
-        self.event = opened
+    def _set_event(self, fields: dict[str, Any], transition: Transition) -> None:
+        if transition.type is TransitionType.INITIALIZED:
+            if self.event is not None:
+                raise self._contradiction(transition, "initializes the event again")
+            event = Event(event_id=self.event_id, created_at=transition.at, **fields)
+        elif self.event is not None and transition.type in _CHANGES_EVENT:
+            event = replace(self.event, **fields)
+        else:
+            raise self._contradiction(transition, "sets fields of the event")
+        for name, kinds in _EVENT_FIELDS.items():
+            if not isinstance(getattr(event, name), kinds):
+                raise TypeError(f"{name} is of the wrong type")
+        self.event = event
 
     def _add_order(self, change: OrderChange, transition: Transition) -> None:
         order_id, user_id, quantity = change["order_id"], change["user_id"], change["quantity"]
@@ -174,9 +205,12 @@ class Folding:
     def _answer_to(self, transition: Transition) -> Answer:
         if transition.refusal is not None:
             return Answer(refusal=transition.refusal)
-        if transition.type is TransitionType.INITIALIZED:
-            opened = fold(EventState(self.event_id), [transition._replace(request=None)])
-            return Answer(initialized=opened)
+        if _is_about_event(transition):
+            if transition.type is TransitionType.REMEMBERED and (self.event is None or self.event.cancelled_at is None):
+                raise self._contradiction(transition, "remembers nothing")
+            state = self.state()
+            self._begin(state)  # and goes on from there: such answers are few
+            return answer_to(state, transition)
         return _order_answer(self, transition)
 
     def _contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
@@ -186,5 +220,16 @@ class Folding:
 
 def _order_answer(seen: EventState | Folding, transition: Transition) -> Answer:
     """The first order that a transition names is the command's own; the others were promoted by it."""
-    first, *promoted = (seen.orders[seen.numbers[change["order_id"]]] for change in transition.orders)
+    first, *promoted = _orders_named(seen, transition)
     return Answer(first, seen.waiting_position(first), tuple(promoted))
+
+
+def _orders_named(seen: EventState | Folding, transition: Transition) -> tuple[Order, ...]:
+    return tuple([seen.orders[seen.numbers[change["order_id"]]] for change in transition.orders])
+
+
+def _is_about_event(transition: Transition) -> bool:
+    """Whether its answer is the event: it changed it, or remembers that there was nothing to change."""
+    if transition.type is TransitionType.REMEMBERED:
+        return not transition.orders
+    return transition.type is TransitionType.INITIALIZED or transition.type in _CHANGES_EVENT

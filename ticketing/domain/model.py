@@ -30,10 +30,14 @@ class OrderStatus(StrEnum):
 
 
 class EventStatus(StrEnum):
-    """Whether a booking made now could be confirmed."""
+    """Whether a booking made now could be confirmed, and if not, why."""
 
+    SCHEDULED = "scheduled"  # sales have not begun
     ON_SALE = "on_sale"
     SOLD_OUT = "sold_out"
+    SALES_CLOSED = "sales_closed"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
 
 
 class TransitionType(StrEnum):
@@ -43,18 +47,46 @@ class TransitionType(StrEnum):
     BOOKED = "booked"
     WAITLISTED = "waitlisted"
     CANCELLED = "cancelled"
+    PROMOTED = "promoted"  # sales opened again by the clock, and the line moves up
+    UPDATED = "updated"
+    EVENT_CANCELLED = "event_cancelled"
     REMEMBERED = "remembered"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The concert: what its organizer said about it. Tickets are counted, not seated."""
+    """The concert: what its organizer said about it. Tickets are counted, not seated.
+
+    Tickets are sold from `sales_open_at` until `sales_close_at` or `ends_at`, whichever is first; None is no bound.
+    """
 
     event_id: str
     name: str
     total_tickets: int
     max_tickets_per_order: int
     created_at: datetime
+    max_tickets_per_user: int | None = None
+    venue: str | None = None
+    description: str | None = None
+    timezone: str | None = None  # of the venue, an IANA name, for people: all times here are UTC
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    sales_open_at: datetime | None = None
+    sales_close_at: datetime | None = None
+    cancelled_at: datetime | None = None
+
+    def sales_have_begun(self, at: datetime) -> bool:
+        """Whether the time to book had come at `at`."""
+        return self.sales_open_at is None or self.sales_open_at <= at
+
+    def sales_are_over(self, at: datetime) -> bool:
+        """Whether nobody could book any more at `at`, for whatever reason."""
+        ends = (self.cancelled_at, self.sales_close_at, self.ends_at)
+        return any(end is not None and end <= at for end in ends)
+
+    def is_on_sale(self, at: datetime) -> bool:
+        """Whether tickets were sold at `at`, as far as there were any."""
+        return self.sales_have_begun(at) and not self.sales_are_over(at)
 
 
 class Order(NamedTuple):
@@ -105,6 +137,7 @@ class Transition(NamedTuple):
 
     `at` is for people, never for ordering. `by` is the authenticated user, if any. `event` holds the fields
     of the event that are set, `orders` the changes of orders in the order in which they happened.
+    `sales_closed`: decided while nothing was sold, so that nobody moved up.
     """
 
     version: int
@@ -115,18 +148,19 @@ class Transition(NamedTuple):
     orders: tuple[OrderChange, ...] = ()
     request: RequestKey | None = None
     refusal: Refusal | None = None
+    sales_closed: bool = False
 
 
 class Answer(NamedTuple):
     """What a command led to, as it was at that moment; a repeat with the same key gets the same one.
 
-    Exactly one of `order` (book, cancel), `initialized` (initialize) and `refusal` is set.
+    Exactly one of `order` (of an order's command), `event` (of an event's) and `refusal` is set.
     """
 
     order: Order | None = None
     waiting_position: int | None = None
     promoted: tuple[Order, ...] = ()
-    initialized: EventState | None = None
+    event: EventState | None = None
     refusal: Refusal | None = None
     replayed: bool = False
 
@@ -182,9 +216,19 @@ class EventState:
         """Orders that wait."""
         return len(self.waiting)
 
-    @property
-    def status(self) -> EventStatus:
-        """`sold_out` when a new booking could get nothing."""
+    def status_at(self, at: datetime) -> EventStatus:
+        """What a booking made at `at` would meet. Raises ValueError before the event is initialized."""
+        event = self.event
+        if event is None:
+            raise ValueError(f"the event {self.event_id!r} is not initialized")
+        if event.cancelled_at is not None:
+            return EventStatus.CANCELLED
+        if event.ends_at is not None and event.ends_at <= at:
+            return EventStatus.ENDED
+        if event.sales_are_over(at):
+            return EventStatus.SALES_CLOSED
+        if not event.sales_have_begun(at):
+            return EventStatus.SCHEDULED
         return EventStatus.ON_SALE if self.available_tickets else EventStatus.SOLD_OUT
 
     @property

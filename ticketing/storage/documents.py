@@ -71,6 +71,8 @@ def _transition_document(transition: Transition) -> dict[str, Any]:
         document["by"] = transition.by
     if transition.event is not None:
         document["event"] = transition.event
+    if transition.sales_closed:
+        document["sales"] = "closed"
     if transition.orders:
         document["orders"] = [_order_document(change) for change in transition.orders]
     if transition.request is not None:
@@ -101,11 +103,16 @@ def _transition(document: dict[str, Any], at: datetime) -> Transition:
         _TYPES[document["type"]],
         at,
         document.get("by"),
-        document.get("event"),
+        _event_fields(document["event"]) if "event" in document else None,
         tuple(changes),  # checked by the fold, field by field
         None if request is None else RequestKey(request["key"], request["fingerprint"]),
         None if refusal is None else _REFUSALS[refusal["code"]](**refusal["details"]),
+        document.get("sales") == "closed",
     )
+
+
+def _event_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in fields.items()}
 
 
 def _in_utc(at: object) -> datetime:

@@ -275,8 +275,8 @@ def _note(attempt: Attempt, **values: Any) -> None:
 
 def _note_answer(attempt: Attempt, answer: Answer) -> None:
     attempt.replayed = answer.replayed
-    if answer.initialized is not None:
-        attempt.outcome, attempt.version = "initialized", answer.initialized.version
+    if answer.event is not None:
+        attempt.outcome, attempt.version = "initialized", answer.event.version
         return
     assert answer.order is not None
     attempt.outcome = answer.order.status.value

@@ -1,0 +1,25 @@
+"""What commands have in common: who sent one, and what its sender is told."""
+
+from __future__ import annotations
+
+from ..domain.model import Answer
+from . import auth
+from .problems import REPLAYED_HEADER
+from .schemas import SeenEvent
+
+
+def caller_id() -> str | None:
+    """The user who sent the current request, None without credentials."""
+    caller = auth.current_caller()
+    return caller.user_id if caller else None
+
+
+def seen_event(answer: Answer) -> SeenEvent:
+    """The event of an answer, as it was when that was given first."""
+    assert answer.event is not None and answer.event.updated_at is not None
+    return SeenEvent(answer.event, answer.event.updated_at, answer.promoted)
+
+
+def headers_of(answer: Answer, **headers: str) -> dict[str, str]:
+    """The headers of an answer; it says when it is the answer to an earlier request."""
+    return headers | {REPLAYED_HEADER: "true"} if answer.replayed else headers
