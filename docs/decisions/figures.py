@@ -270,13 +270,14 @@ def cold(bench: Bench) -> None:
             get_status(url, "other")
             line("a worker that has only started", f"{resident_mb(pid):.0f} MB")
             for number, (count, commit, keys) in enumerate(lengths):
-                before_mb = resident_mb(pid)
+                before_mb, before_s = resident_mb(pid), processor_s(pid)
                 seconds, tries, longest_s = first_touch(url, f"e{number}")
                 grown_mb = resident_mb(pid) - before_mb
                 line(
                     f"{count:,} transitions, {commit} a commit{', each with a key' if keys else ''}",
                     f"{seconds:.2f} s until the first answer, {tries} requests",
                 )
+                detail(f"{processor_s(pid) - before_s:.2f} s of the worker's processor")
                 detail(f"{grown_mb:.0f} MB more, {grown_mb * 1e6 / count:.0f} bytes a booking")
                 detail(f"another event's status meanwhile: {longest_s * 1e3:.0f} ms at most")
 
@@ -354,7 +355,7 @@ def first_touch(url: str, event_id: str) -> tuple[float, int, float]:
     latencies = [0.0]
 
     def watch() -> None:
-        while not is_served.is_set():
+        while not is_served.wait(0.05):
             began = time.perf_counter()
             assert get_status(url, "other")
             latencies.append(time.perf_counter() - began)
@@ -375,6 +376,12 @@ def resident_mb(pid: int) -> float:
     """The memory that a process has in use, in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
+
+
+def processor_s(pid: int) -> float:
+    """The seconds that a process has computed."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def password(bench: Bench) -> None:

@@ -86,6 +86,18 @@ class LedgerSuite:
         assert [len(page) for page in read_pages] == pages
         assert [part.version for page in read_pages for part in page] == list(range(1, commits + 1))
 
+    def test_a_long_read_gives_others_their_turn(
+        self, ledger: Ledger, clock: FakeClock, deadline: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between two pages it lets go, even when nothing has to be waited for."""
+        monkeypatch.setattr(ledger_module, "PAGE_SIZE", 3)
+        play = Rehearsal(100)
+        for number in range(6):
+            play.book(f"user {number}")
+        append_in_commits(ledger, play.event_id, play.transitions, [1] * 7, deadline)
+        slept_before = [clock.slept_s.copy() for _ in ledger.read(play.event_id, 0, deadline)]
+        assert slept_before == [[], [0], [0, 0]]
+
     def test_reading_is_in_order_of_versions_not_of_insertion(
         self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]]
     ) -> None:

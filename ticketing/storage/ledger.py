@@ -109,6 +109,7 @@ class Ledger:
             yield transitions
             if len(page) < commits:
                 return
+            self._clock.sleep(0)  # a green thread's turn ends only where it waits, and the next page may be there
             last_id = page[-1]["_id"]
             commits = max(1, PAGE_SIZE * len(page) // max(1, len(transitions)))
 
