@@ -36,6 +36,7 @@ NOT_RUN = {
     plain('mongodump --uri "$MONGODB_URI" --oplog --gzip --archive=ticketing.archive.gz'): "no tool of ours",
     plain('mongorestore --uri "$MONGODB_URI" --oplogReplay --gzip --archive=ticketing.archive.gz'): "no tool of ours",
     "make simulate SEEDS=10000 FIRST_SEED=1": "tests/faults/test_simulator.py plays 500 of them",
+    "make soak MINUTES=30": "tests/bench/test_soak.py runs it for some seconds",
     "make simulate SEED=17": "tests/faults/test_simulator.py has one told",
     "make fuzz EXAMPLES=2000": "tests/api/test_fuzz_*.py draw 200",
 }
