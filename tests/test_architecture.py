@@ -17,6 +17,7 @@ INWARD: dict[str, set[str]] = {
     "domain": {"domain", "errors"},
     "storage": {"storage", "domain", "errors", "clock"},
     "manager": {"domain", "errors", "clock"},
+    "feed": {"domain", "errors", "clock", "manager"},
     "errors": set(),
     "ids": set(),
     "clock": set(),
@@ -93,7 +94,13 @@ def test_the_domain_never_asks_what_time_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("part", "outsiders"),
-    [("domain", DRIVERS | WEB), ("manager", DRIVERS | WEB), ("storage", WEB), ("errors", DRIVERS | WEB)],
+    [
+        ("domain", DRIVERS | WEB),
+        ("manager", DRIVERS | WEB),
+        ("feed", DRIVERS | WEB),
+        ("storage", WEB),
+        ("errors", DRIVERS | WEB),
+    ],
 )
 def test_the_web_and_the_driver_stay_outside(part: str, outsiders: set[str]) -> None:
     """Rules and manager know neither HTTP nor MongoDB, and the storage knows no HTTP."""

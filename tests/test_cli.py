@@ -18,6 +18,7 @@ from tests.domain.rehearsal import Rehearsal
 from ticketing.cli import register_cli
 from ticketing.clock import SystemClock
 from ticketing.config import Config
+from ticketing.feed import ChangeFeed
 from ticketing.manager import TicketManager
 from ticketing.services import EXTENSION, Services
 from ticketing.storage.documents import commit_document
@@ -28,7 +29,10 @@ Document = dict[str, Any]
 def app_on(database: Database[Document]) -> Flask:
     """An app that has nothing but the commands."""
     app = Flask(__name__)
-    app.extensions[EXTENSION] = Services(Config(), database, cast(TicketManager, None), SystemClock())
+    parts = Services(
+        Config(), database, cast(TicketManager, None), SystemClock(), cast(ChangeFeed, None)
+    )
+    app.extensions[EXTENSION] = parts
     register_cli(app)
     return app
 

@@ -57,6 +57,7 @@ class TestReading:
             "state_orders_max": 10,
             "requests_max": 30,
             "queue_length_max": 20,
+            "change_waiters_max": 10,
             "log_level": "debug",
             "log_format": "json",
             "data_dir": "/srv/data",

@@ -5,6 +5,7 @@
     errors.py       everything that can go wrong
     domain/         the rules, pure
     manager.py      TicketManager: queue, decide, commit, answer
+    feed.py         ChangeFeed: what happened, for those who follow an event
     storage/        the ledger in MongoDB
     api/            HTTP
     audit.py        is a ledger what it should be?

@@ -9,11 +9,12 @@ from flask.json.provider import DefaultJSONProvider
 from pymongo import MongoClient
 
 from . import embedded
-from .api import admission, auth, bookings, events, limits, openapi, orders, problems, service
+from .api import admission, auth, bookings, changes, events, limits, openapi, orders, problems, service
 from .api.bodies import BODY_BYTES_MAX
 from .cli import register_cli
 from .clock import Clock, SystemClock
 from .config import Config
+from .feed import ChangeFeed
 from .logs import configure_logging, init_request_logging
 from .manager import TicketManager
 from .metrics import init_metrics
@@ -57,7 +58,7 @@ def create_app(
     problems.register_error_handlers(app)
 
     api = openapi.init_openapi(app)
-    for resource in (bookings, events, orders, service):
+    for resource in (bookings, events, changes, orders, service):
         api.register_blueprint(resource.blueprint)
     limits.init_limits(app, config, counter, clock, tight=TIGHTLY_LIMITED, unlimited=UNLIMITED)
     register_cli(app)
@@ -67,11 +68,21 @@ def create_app(
 def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: Clock) -> Services:
     """The parts below the HTTP layer."""
     database = client[config.mongodb_database]
+    ledger = Ledger(ledger_collection(database), clock)
     manager = TicketManager(
-        Ledger(ledger_collection(database), clock),
+        ledger,
         clock,
         deadline_s=config.request_deadline_s,
         state_orders_max=config.state_orders_max,
         queue_length_max=config.queue_length_max,
     )
-    return Services(config, database, manager, clock)
+    feed = ChangeFeed(
+        ledger,
+        manager,
+        clock,
+        deadline_s=config.request_deadline_s,
+        state_orders_max=config.state_orders_max,
+        waiters_max=config.change_waiters_max,
+    )
+    manager.on_change = feed.notice
+    return Services(config, database, manager, clock, feed)

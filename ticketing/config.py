@@ -209,6 +209,12 @@ class Config:
         "a whole number, 1 or more",
         validate.Range(1),
     )
+    change_waiters_max: int = _setting(
+        500,
+        "how many requests of a worker may wait for changes; the next ones get 503",
+        "a whole number, 1 or more",
+        validate.Range(1),
+    )
     log_level: str = _setting(
         "info",
         "how much is logged",

@@ -106,6 +106,11 @@ def init_request_logging(app: Flask, clock: Clock) -> None:
     app.after_request(end)
 
 
+def leave_out(waited_s: float) -> None:
+    """Do not count so long in the duration of the current request: it waited because its client wished so."""
+    g.request_begun_s += waited_s
+
+
 def new_request_id() -> str:
     """Return an id for a request that brought none."""
     return secrets.token_hex(16)

@@ -16,7 +16,7 @@ import logging
 import random
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,7 +69,8 @@ class TicketManager:
     """Books, cancels and reads events. Thread-safe.
 
     `deadline_s` is how long a request may take, in seconds; `state_orders_max` how many orders are kept in memory,
-    over all events; `queue_length_max` how many requests may wait for one event.
+    over all events; `queue_length_max` how many requests may wait for one event. `on_change` is told, after the
+    answers, that an event has come to a version; by any thread, and it must not wait for anything.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class TicketManager:
         deadline_s: float = 6.0,
         state_orders_max: int = 1_000_000,
         queue_length_max: int = 800,
+        on_change: Callable[[str, int], None] = lambda event_id, version: None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._deadline_s = deadline_s
         self._state_orders_max = state_orders_max
         self._queue_length_max = queue_length_max
+        self.on_change = on_change
 
         # The mutable state, all of it guarded by this one lock. It is held to look and to swap, never during I/O.
         self._lock = threading.Lock()
@@ -226,6 +229,8 @@ class TicketManager:
                 self._forget_least_recently_used()
             for request in batch:
                 request.signal.set()
+        if queue.state.version != version:
+            self.on_change(queue.event_id, queue.state.version)
 
     def _hand_over(self, queue: _EventQueue) -> None:
         if queue.requests:

@@ -10,6 +10,7 @@ from pymongo.database import Database
 
 from .clock import Clock
 from .config import Config
+from .feed import ChangeFeed
 from .manager import TicketManager
 
 EXTENSION = "ticketing"
@@ -23,6 +24,7 @@ class Services:
     database: Database[dict[str, Any]]
     manager: TicketManager
     clock: Clock
+    feed: ChangeFeed
 
 
 def services() -> Services:

@@ -23,6 +23,8 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
 
+from .services import services
+
 LAST_REQUEST_S = 1.0
 """How long a worker that stops still reads from a connection on which nothing is under way."""
 
@@ -57,6 +59,8 @@ class Worker(GeventWorker):
             gevent.sleep(POLL_S)
         for server in servers:
             _accept_the_rest(server)
+        with self.wsgi.app_context():
+            services().feed.stop()  # who waits for changes is answered now
         self._finish([server.pool for server in servers])
 
     def _serve(self, listener: socket.socket) -> StreamServer:

@@ -56,6 +56,7 @@ from ticketing.domain.model import (  # noqa: E402
     TransitionType,
 )
 from ticketing.embedded import EmbeddedMongod, find_mongod  # noqa: E402
+from ticketing.feed import ChangeFeed  # noqa: E402
 from ticketing.ids import new_order_id  # noqa: E402
 from ticketing.storage.archive import export_lines, import_lines  # noqa: E402
 from ticketing.storage.client import connect  # noqa: E402
@@ -280,6 +281,46 @@ def cold(bench: Bench) -> None:
                 detail(f"{processor_s(pid) - before_s:.2f} s of the worker's processor")
                 detail(f"{grown_mb:.0f} MB more, {grown_mb * 1e6 / count:.0f} bytes a booking")
                 detail(f"another event's status meanwhile: {longest_s * 1e3:.0f} ms at most")
+
+
+def follow(bench: Bench) -> None:
+    """The change feed of an event with a long ledger: from its beginning, from a place in it, and at its end.
+
+    In seconds of this process's computing, under the garbage collection of a worker.
+    """
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 1_000)
+    with bench.database() as database:
+        count, clock = bench.times(200_000), SystemClock()
+        insert_long_ledger(database, "event", count, 10, keys=False)
+        ledger = Ledger(ledger_collection(database), clock)
+
+        def new_worker() -> tuple[manager_module.TicketManager, ChangeFeed]:
+            manager = manager_module.TicketManager(ledger, clock, deadline_s=60.0)
+            manager.state_of("event")
+            return manager, ChangeFeed(ledger, manager, clock, deadline_s=60.0)
+
+        manager, feed = new_worker()
+        latencies, after = [], 0
+        while after < count:
+            began = time.process_time()
+            after = feed.page("event", after, 500).next_version
+            latencies.append(time.process_time() - began)
+        report(f"{count:,} changes from the first on, a page of 500", latencies)
+        _, feed = new_worker()
+        for name in ("from the middle on, by a worker that knows no place near", "the next page of 50"):
+            began = time.process_time()
+            feed.page("event", count // 2 + (50 if name.startswith("the next") else 0), 50)
+            line(name, f"{(time.process_time() - began) * 1e3:.1f} ms")
+        manager, feed = new_worker()
+        version, latencies = feed.page("event", manager.state_of("event").version, 50).next_version, []
+        for number in range(bench.times(500)):
+            manager.execute(Book(event_id="event", order_id=new_order_id("event"), user_id=f"new {number}"))
+            began = time.process_time()
+            version = feed.page("event", version, 50).next_version
+            latencies.append(time.process_time() - began)
+        report("at the end, a page after each booking", latencies)
+    gc.set_threshold(*usual)
 
 
 def insert_long_ledger(database: Any, event_id: str, count: int, commit: int, keys: bool) -> None:
@@ -612,6 +653,7 @@ FIGURES = {
     "race": race,
     "state": state,
     "cold": cold,
+    "follow": follow,
     "password": password,
     "mongod": mongod,
     "archive": archive,

@@ -37,6 +37,7 @@ TABLE = {
     "GET /events/<event_id>/availability":  "200    401   200     200   200   200",
     "GET /events/<event_id>/waiting-list":  "200    401   200     200   200   200",
     "GET /events/<event_id>/orders":        "401    401   403     403   200   200",
+    "GET /events/<event_id>/changes":       "401    401   403     403   200   200",
     "GET /orders/<order_id>":               "200    401   200     200   200   200",
     "GET /healthz":                         "200    200   200     200   200   200",
     "GET /readyz":                          "200    200   200     200   200   200",

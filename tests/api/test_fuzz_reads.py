@@ -17,6 +17,7 @@ MET = {
     "/events/{event_id}/availability": {200, 404},
     "/events/{event_id}/waiting-list": {200, 404, 422},
     "/events/{event_id}/orders": {200, 401, 404, 422},
+    "/events/{event_id}/changes": {200, 401, 404, 422},
     "/orders/{order_id}": {200, 404},
     "/healthz": {200},
     "/readyz": {200},

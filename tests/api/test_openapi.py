@@ -30,6 +30,7 @@ PROTECTED = {
     ("patch", "/events/{event_id}"),
     ("post", "/events/{event_id}/cancel"),
     ("get", "/events/{event_id}/orders"),
+    ("get", "/events/{event_id}/changes"),
 }
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import http.client
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.service.conftest import Start
 from tests.service.running import DEADLINE_S, ROOT, eventually
+from ticketing.config import Config
 
 # In a process of its own: importing the worker makes the threads of its process green.
 CLOSE_A_SERVER_WITH_CALLERS = """
@@ -85,3 +90,40 @@ class TestStopping:
 
         assert eventually(answers_for_the_last_time)
         assert service.wait() == 0
+
+    def test_who_waits_for_changes_is_answered(self, make_lean_service: Start) -> None:
+        """They take no place among the requests under way, a commit wakes them; and the stop does not take 20 s."""
+        service = make_lean_service(
+            REQUESTS_MAX="1", CHANGE_WAITERS_MAX="5", GUNICORN_CMD_ARGS="--graceful-timeout 600"
+        )
+        service.start().wait_until_serving()
+        config = Config.from_env({}, dotenv_path=str(service.folder / ".env"))
+        auth = (config.basic_auth_username or "", config.basic_auth_password or "")
+        event = {"event_id": "concert", "name": "Concert", "total_tickets": 5}
+        assert httpx.post(service.url + "/initialize", json=event, auth=auth).status_code == 201
+
+        def ask(after: int, wait_s: int) -> httpx.Response:
+            query = f"/events/concert/changes?after={after}&wait={wait_s}"
+            return httpx.get(service.url + query, auth=auth, timeout=DEADLINE_S)
+
+        def follow(after: int) -> Any:
+            while (answer := ask(after, 20)).status_code == 503:
+                pass  # they come at once, and only one of them at a time may be under way
+            return answer.json()
+
+        def all_wait(after: int) -> bool:
+            one_more = ask(after, 1)
+            return one_more.status_code == 503 and service.get("/status/concert").status_code == 200
+
+        with ThreadPoolExecutor(5) as pool:
+            woken = [pool.submit(follow, 1) for _ in range(5)]
+            eventually(lambda: all_wait(1))
+            booked = httpx.post(service.url + "/book", json={"event_id": "concert", "user_id": "ada"})
+            assert booked.status_code == 201
+            assert [each.result()["items"][0]["orders"][0]["user_id"] for each in woken] == ["ada"] * 5
+            left = [pool.submit(follow, 2) for _ in range(5)]
+            eventually(lambda: all_wait(2))
+            began_s = time.monotonic()
+            assert service.stop() == 0
+            assert [each.result() for each in left] == [{"items": [], "next": 2}] * 5
+            assert time.monotonic() - began_s < 15

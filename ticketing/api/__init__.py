@@ -2,6 +2,7 @@
 
     bookings.py     POST /initialize, /book, /cancel
     events.py       GET  /status/<event_id>, /events/<event_id>/…
+    changes.py      GET  /events/<event_id>/changes
     orders.py       GET  /orders/<order_id>
     service.py      GET  /healthz, /readyz, /metrics
     schemas.py      what goes in and out

@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 
 from ..errors import Overloaded
 from .bodies import read_body
+
+EXTENSION = "ticketing.admission"
 
 
 def init_admission(app: Flask, requests_max: int, *, free: Collection[str]) -> None:
@@ -31,9 +33,12 @@ def init_admission(app: Flask, requests_max: int, *, free: Collection[str]) -> N
             raise Overloaded
         g.has_slot = True
 
-    def leave(_: BaseException | None) -> None:
-        if g.pop("has_slot", False):
-            slots.release()
-
+    app.extensions[EXTENSION] = slots
     app.before_request(enter)
-    app.teardown_request(leave)
+    app.teardown_request(lambda _: leave())
+
+
+def leave() -> None:
+    """Make room for another request: at the end of this one, or before it waits for what may take long to come."""
+    if g.pop("has_slot", False):
+        current_app.extensions[EXTENSION].release()

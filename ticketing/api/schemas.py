@@ -16,7 +16,15 @@ from zoneinfo import available_timezones
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, validate, validates_schema
 
-from ..domain.model import MAX_TICKETS_PER_ORDER, EventState, EventStatus, Order, OrderStatus
+from ..domain.changes import Change
+from ..domain.model import (
+    MAX_TICKETS_PER_ORDER,
+    EventState,
+    EventStatus,
+    Order,
+    OrderStatus,
+    TransitionType,
+)
 from ..ids import EVENT_ID_PATTERN, is_event_id
 
 TOTAL_TICKETS_MAX = 10_000_000
@@ -25,6 +33,8 @@ NAME_LENGTH_MAX = 200
 DESCRIPTION_LENGTH_MAX = 5_000
 USER_ID_LENGTH_MAX = 128
 ORDER_ID_LENGTH_MAX = 128
+VERSION_MAX = 999_999_999
+CHANGES_WAIT_S_MAX = 20
 
 # What `_is_text` takes, for /openapi.json: no control characters, and white space neither first nor last. Spelt
 # out, because Python and ECMA-262 differ on \s.
@@ -225,6 +235,22 @@ class OrdersQuerySchema(PageQuerySchema):
     user_id = fields.String()
 
 
+class ChangesQuerySchema(StrictSchema):
+    """The query of an event's changes."""
+
+    limit = Digits(load_default=50, validate=validate.Range(1, 500))
+    after = Digits(
+        load_default=0,
+        validate=validate.Range(0, VERSION_MAX),
+        metadata={"description": "A version: the `next` of the page before."},
+    )
+    wait = Digits(
+        load_default=0,
+        validate=validate.Range(0, CHANGES_WAIT_S_MAX),
+        metadata={"description": "How many seconds to wait when there are no changes yet."},
+    )
+
+
 # Out.
 
 
@@ -326,6 +352,25 @@ class OrderPageSchema(Schema):
     next = fields.String(allow_none=True)
 
 
+class ChangeSchema(Schema):
+    """A change of an event, and the orders that it changed, as they are after it."""
+
+    version = fields.Integer()
+    type = fields.String(
+        metadata={"enum": [kind.value for kind in TransitionType if kind is not TransitionType.REMEMBERED]}
+    )
+    at = Timestamp()
+    by = fields.String(allow_none=True, metadata={"description": "Who did it; null for somebody unknown."})
+    orders = fields.List(fields.Nested(OrderSchema))
+
+
+class ChangePageSchema(Schema):
+    """A page of changes in the order in which they happened."""
+
+    items = fields.List(fields.Nested(ChangeSchema))
+    next = fields.Integer(metadata={"description": "The version to go on from."})
+
+
 class HealthSchema(Schema):
     """GET /healthz, /readyz."""
 
@@ -365,3 +410,10 @@ class SeenEvent:
 def order_view(order: Order, waiting_position: int | None = None) -> dict[str, Any]:
     """An order as `OrderSchema` shows it: its place in line is not a part of it, others move it."""
     return order._asdict() | {"waiting_position": waiting_position}
+
+
+def change_view(change: Change) -> dict[str, Any]:
+    """A change as `ChangeSchema` shows it."""
+    return change._asdict() | {
+        "orders": [order_view(changed.order, changed.waiting_position) for changed in change.orders]
+    }

@@ -1,0 +1,297 @@
+"""The change feed: every change once, in order, and who waits is woken."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from tests.service.running import eventually
+from ticketing.clock import SystemClock
+from ticketing.domain.changes import Change, fold_and_tell
+from ticketing.domain.fold import Folding
+from ticketing.domain.model import EventState, RequestKey, TransitionType
+from ticketing.errors import EventNotFound, LedgerDamaged, Overloaded, StorageUnavailable
+from ticketing import feed as feed_module
+from ticketing.feed import AfterTheLastChange, ChangeFeed, Page
+from ticketing.manager import TicketManager
+
+from .stage import MemoryLedger, booking, cancellation, opening
+
+EVENT = "concert"
+
+
+class Worker:
+    """A manager and a feed over a ledger that others may use too."""
+
+    def __init__(self, ledger: MemoryLedger, waiters_max: int = 10) -> None:
+        clock = SystemClock()
+        self.manager = TicketManager(ledger, clock)
+        self.feed = ChangeFeed(ledger, self.manager, clock, waiters_max=waiters_max)
+        self.manager.on_change = self.feed.notice
+
+    def book(self, *users: str) -> None:
+        """Book a ticket for each."""
+        for user in users:
+            self.manager.execute(booking(user))
+
+    def page(self, after: int, limit: int = 500, wait_s: float = 0.0) -> Page:
+        """A page of the event's changes."""
+        return self.feed.page(EVENT, after, limit, wait_s)
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    """The one ledger of all workers of a test."""
+    return MemoryLedger()
+
+
+@pytest.fixture
+def worker(ledger: MemoryLedger) -> Worker:
+    """A worker, and an event of two tickets."""
+    worker = Worker(ledger)
+    worker.manager.execute(opening(total_tickets=2))
+    return worker
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads for those who wait."""
+    with ThreadPoolExecutor(20) as threads:
+        yield threads
+
+
+def all_changes(ledger: MemoryLedger) -> list[Change]:
+    """What is to be told, from the first transition on."""
+    transitions = [part for commit in ledger.commits[EVENT] for part in commit]
+    told = fold_and_tell(Folding(EventState(EVENT)), transitions)
+    return [change for change in told if change.type is not TransitionType.REMEMBERED]
+
+
+def followed(worker: Worker, limit: int, after: int = 0) -> list[Change]:
+    """All changes, a page after the other."""
+    changes = []
+    while (page := worker.page(after, limit)).changes:
+        assert len(page.changes) <= limit
+        changes += page.changes
+        after = page.next_version
+    return changes
+
+
+def wait_for_listeners(worker: Worker, count: int) -> None:
+    """Until so many wait in vain."""
+    feed = worker.feed
+    eventually(lambda: EVENT in feed._followed and len(feed._followed[EVENT].signals) >= count)
+
+
+class TestPages:
+    @pytest.mark.parametrize("limit", [1, 2, 3, 500])
+    def test_every_change_once_and_in_order(self, worker: Worker, ledger: MemoryLedger, limit: int) -> None:
+        """Whatever the size of pages and commits; from the beginning, by a worker that knows nothing."""
+        worker.book(*"abcdefg")
+        worker.manager.execute(cancellation("a"))
+        assert followed(worker, limit) == followed(Worker(ledger), limit) == all_changes(ledger)
+
+    def test_a_page_may_begin_anywhere(self, worker: Worker, ledger: MemoryLedger) -> None:
+        """In the middle of a commit too, and on a worker that has not told of it."""
+        worker.book(*"abc")
+        transitions = [part for commit in ledger.commits[EVENT] for part in commit]
+        ledger.commits[EVENT] = [transitions[:1], transitions[1:]]
+        for after in range(5):
+            assert followed(Worker(ledger), 2, after) == all_changes(ledger)[after:]
+
+    def test_what_is_only_remembered_is_passed(self, worker: Worker) -> None:
+        """It is not shown, and the next page begins behind it."""
+        worker.manager.execute(booking("a", request=RequestKey(b"1" * 16, b"f" * 16)))
+        with pytest.raises(Exception, match="active order"):
+            worker.manager.execute(booking("a", request=RequestKey(b"2" * 16, b"f" * 16)))
+        page = worker.page(0)
+        assert ([change.version for change in page.changes], page.next_version) == ([1, 2], 3)
+        assert worker.page(2) == Page([], 3)
+
+    def test_a_follower_folds_nothing_twice(self, worker: Worker, ledger: MemoryLedger) -> None:
+        """Each page reads on in the ledger from where the last one ended; one that is at the end reads none."""
+        after = 0
+        for user in "abcdef":
+            worker.book(user)
+            after = worker.page(after).next_version
+        ledger.reads.clear()
+        worker.book("g")
+        assert worker.page(after) == Page([*all_changes(ledger)[-1:]], after + 1)
+        assert ledger.reads == [(EVENT, after + 1), (EVENT, after)]  # the manager's look, the feed's page
+        worker.page(after)
+        worker.page(after - 3)
+        assert [read for read in ledger.reads[2:] if read[1] <= after] == []
+
+    def test_two_followers_at_different_places(
+        self, worker: Worker, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Short windows: one reads from the beginning while the other is at the end. Memory stays bounded."""
+        monkeypatch.setattr(feed_module, "WINDOW_CHANGES_MAX", 2)
+        monkeypatch.setattr(feed_module, "WINDOWS_MAX", 2)
+        ends, behind = 1, 0
+        for user in "abcdefgh":
+            worker.book(user)
+            [change] = worker.page(ends, 1).changes
+            assert change == all_changes(ledger)[ends]
+            ends += 1
+            if user in "ceg":
+                assert worker.page(behind, 1).changes == all_changes(ledger)[behind : behind + 1]
+                behind += 1
+        assert len(worker.feed._windows) <= 2
+
+    def test_the_states_of_windows_have_a_budget(self, ledger: MemoryLedger, worker: Worker) -> None:
+        """Many events are followed; the states of those that were followed last are kept."""
+        worker.feed._state_orders_max = 5
+        for event_id in ("one", "two", "three"):
+            worker.manager.execute(opening(event_id))
+            for user in "ab":
+                worker.manager.execute(booking(user, event_id))
+            worker.feed.page(event_id, 0, 10)
+        assert [window.state.event_id for window in worker.feed._windows] == ["three"]
+
+    def test_a_version_that_is_not_there(self, worker: Worker) -> None:
+        """Nobody can have been told to go on from it."""
+        with pytest.raises(AfterTheLastChange):
+            worker.page(2)
+        with pytest.raises(EventNotFound):
+            worker.feed.page("nowhere", 0, 10)
+
+    def test_trouble(self, worker: Worker, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A storage that goes away in the middle, or a damaged ledger, is an error; what was read is kept."""
+        worker.book(*"abc")
+        commits = ledger.commits[EVENT]
+        real = ledger.read
+
+        def fails_after_a_page(event_id: str, after: int, deadline: float) -> Iterator[list]:
+            yield commits[0]
+            raise StorageUnavailable
+
+        with monkeypatch.context() as patch:
+            patch.setattr(worker.manager, "state_of", lambda event_id, state=worker.manager.state_of(EVENT): state)
+            patch.setattr(ledger, "read", fails_after_a_page)
+            with pytest.raises(StorageUnavailable):
+                worker.page(2)
+            assert worker.feed._windows[-1].state.version == 1
+            patch.setattr(ledger, "read", lambda event_id, after, deadline: real(event_id, after + 1, deadline))
+            with pytest.raises(LedgerDamaged):
+                worker.page(2)
+        assert not worker.feed._followed
+
+
+class TestWaiting:
+    def test_a_commit_of_the_worker_wakes_all_who_wait(self, worker: Worker, pool: ThreadPoolExecutor) -> None:
+        """At once, with one reading of the ledger for all of them."""
+        waiting = [pool.submit(worker.page, 1, 500, 60.0) for _ in range(5)]
+        wait_for_listeners(worker, 5)
+        worker.book("a")
+        for each in waiting:
+            page = each.result(20)
+            assert ([change.version for change in page.changes], page.next_version) == ([2], 2)
+
+    def test_without_the_signal_nobody_is_woken_at_once(
+        self, worker: Worker, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The control of the test above: with no look either, the wait takes all its time."""
+        monkeypatch.setattr(feed_module, "LOOK_EVERY_S", 1000.0)
+        worker.manager.on_change = lambda event_id, version: None
+        waiting = pool.submit(worker.page, 1, 500, 0.5)
+        wait_for_listeners(worker, 1)
+        worker.book("a")
+        page = waiting.result(20)
+        assert (page.changes, page.next_version) == ([], 1)
+        assert page.waited_s >= 0.5
+
+    def test_one_looks_for_all(
+        self, worker: Worker, ledger: MemoryLedger, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """For what other workers write there is one look a period, however many wait; and it wakes all."""
+        monkeypatch.setattr(feed_module, "LOOK_EVERY_S", 0.2)
+        looks: list[str] = []
+        waiting = [pool.submit(worker.page, 1, 500, 60.0) for _ in range(10)]
+        wait_for_listeners(worker, 10)
+        count_looks(worker, looks)
+        eventually(lambda: len(looks) > 3)
+        with worker.feed._lock:
+            began = len(looks)
+        other = Worker(ledger)
+        other.book("a")
+        assert [each.result(20).next_version for each in waiting] == [2] * 10
+        assert began + 1 + 10 <= len(looks) <= began + 5 + 10  # each asks once more for its page
+
+    def test_the_time_ends(self, worker: Worker) -> None:
+        """An empty page, from which one may go on."""
+        page = worker.page(1, wait_s=0.05)
+        assert (page.changes, page.next_version) == ([], 1)
+        assert page.waited_s >= 0.05
+
+    def test_who_has_changes_to_read_does_not_wait(self, worker: Worker) -> None:
+        """The wait is for an empty page only."""
+        called: list[bool] = []
+        page = worker.feed.page(EVENT, 0, 10, 60.0, lambda: called.append(True))
+        assert (len(page.changes), page.waited_s, called) == (1, 0.0, [])
+
+    def test_what_is_only_remembered_wakes_nobody(self, worker: Worker, pool: ThreadPoolExecutor) -> None:
+        """The wait goes on behind it."""
+        worker.book("a")
+        waiting = pool.submit(worker.page, 2, 500, 60.0)
+        wait_for_listeners(worker, 1)
+        with pytest.raises(Exception, match="active order"):
+            worker.manager.execute(booking("a", request=RequestKey(b"2" * 16, b"f" * 16)))
+        worker.book("b")
+        page = waiting.result(20)
+        assert ([change.version for change in page.changes], page.next_version) == ([4], 4)
+
+    def test_one_too_many_is_refused(self, ledger: MemoryLedger, worker: Worker, pool: ThreadPoolExecutor) -> None:
+        """`Overloaded` at once; one who left makes room; who does not wait is served all the same."""
+        small = Worker(ledger, waiters_max=2)
+        waiting = [pool.submit(small.page, 1, 500, 60.0) for _ in range(2)]
+        wait_for_listeners(small, 2)
+        eventually(lambda: small.feed._waiters._value == 0)
+        with pytest.raises(Overloaded):
+            small.page(1, wait_s=1.0)
+        assert small.page(1) == Page([], 1)
+        small.book("a")
+        assert [each.result(20).next_version for each in waiting] == [2, 2]
+        assert small.page(2, wait_s=0.01).next_version == 2
+
+    def test_the_end_of_the_worker_answers_all(self, worker: Worker, pool: ThreadPoolExecutor) -> None:
+        """Who waits then, and who comes later: an empty page at once."""
+        waiting = [pool.submit(worker.page, 1, 500, 60.0) for _ in range(3)]
+        wait_for_listeners(worker, 3)
+        worker.feed.stop()
+        assert [each.result(20).changes for each in waiting] == [[]] * 3
+        assert worker.page(1, wait_s=60.0).changes == []
+
+    def test_nothing_is_missed_under_load(self, worker: Worker, ledger: MemoryLedger, pool: ThreadPoolExecutor) -> None:
+        """Two workers book while three follow: each of them sees all changes, once and in order."""
+        other, users = Worker(ledger), 60
+
+        def follow(through: Worker) -> list[Change]:
+            changes: list[Change] = []
+            while len(changes) < 1 + 2 * users:
+                changes += through.page(changes[-1].version if changes else 0, 7, 20.0).changes
+            return changes
+
+        followers: list[Future] = [pool.submit(follow, through) for through in (worker, worker, other)]
+        bookers = [
+            pool.submit(through.book, *(f"{name}{number}" for number in range(users)))
+            for through, name in ((worker, "a"), (other, "b"))
+        ]
+        for each in bookers:
+            each.result(60)
+        for follower in followers:
+            assert follower.result(60) == all_changes(ledger)
+
+
+def count_looks(worker: Worker, looks: list[str]) -> None:
+    """Note each question for the state."""
+    real: Callable[[str], EventState] = worker.manager.state_of
+
+    def state_of(event_id: str) -> EventState:
+        looks.append(threading.current_thread().name)
+        return real(event_id)
+
+    worker.manager.state_of = state_of  # type: ignore[method-assign]

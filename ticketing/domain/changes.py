@@ -1,0 +1,51 @@
+"""What happened to an event, told: each transition with the orders that it changed, as they are after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from .fold import Folding
+from .model import Order, OrderStatus, Transition, TransitionType
+
+
+class ChangedOrder(NamedTuple):
+    """An order right after a transition. `before` is its status before; None for a new order."""
+
+    order: Order
+    waiting_position: int | None
+    before: OrderStatus | None
+
+
+class Change(NamedTuple):
+    """A transition as others are told of it."""
+
+    version: int
+    type: TransitionType
+    at: datetime
+    by: str | None
+    orders: tuple[ChangedOrder, ...]
+
+
+def fold_and_tell(folding: Folding, transitions: Iterable[Transition]) -> Iterator[Change]:
+    """Fold `transitions`, and tell of each right after it. Raises `LedgerContradiction`.
+
+    What is only remembered for its Idempotency-Key is told of without orders: nothing happened to them.
+    """
+    for transition in transitions:
+        named = () if transition.type is TransitionType.REMEMBERED else transition.orders
+        order_ids = list(dict.fromkeys(change["order_id"] for change in named))
+        before = [_status(folding, order_id) for order_id in order_ids]
+        folding.add((transition,))
+        orders = [folding.orders[folding.numbers[order_id]] for order_id in order_ids]
+        changed = (
+            ChangedOrder(order, folding.waiting_position(order), status)
+            for order, status in zip(orders, before, strict=True)
+        )
+        yield Change(transition.version, transition.type, transition.at, transition.by, tuple(changed))
+
+
+def _status(folding: Folding, order_id: str) -> OrderStatus | None:
+    number = folding.numbers.get(order_id)
+    return None if number is None else folding.orders[number].status
