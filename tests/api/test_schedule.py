@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .conftest import ADMIN, EVENT_ID, Api, refused
@@ -11,7 +13,7 @@ from .test_bookings import EVENT_MEMBERS
 PAST, FUTURE = "2026-12-31T00:00:00Z", "2027-02-01T00:00:00Z"
 on_both = pytest.mark.parametrize("mongo", ["mongomock", "mongod"], indirect=True)
 
-DETAILS = {
+DETAILS: dict[str, Any] = {
     "venue": "City Hall",
     "description": "Doors open at seven.",
     "timezone": "Europe/Berlin",
@@ -71,7 +73,7 @@ class TestSales:
             ({"sales_open_at": PAST, "sales_close_at": FUTURE}, "on_sale"),
         ],
     )
-    def test_the_status_says_whether_it_is_on_sale(self, api: Api, details: dict[str, str], status: str) -> None:
+    def test_the_status_says_whether_it_is_on_sale(self, api: Api, details: dict[str, Any], status: str) -> None:
         """In the answer to /initialize, in /status and in the event."""
         assert api.initialize(**details).json["status"] == status
         assert api.status()["status"] == status
@@ -147,7 +149,7 @@ class TestUpdate:
     @pytest.mark.parametrize(
         "fields", [{"name": None}, {"cancelled_at": None}, {"total_tickets": 0}, {"status": "ended"}]
     )
-    def test_some_fields_are_not_to_be_set(self, api: Api, fields: dict[str, object]) -> None:
+    def test_some_fields_are_not_to_be_set(self, api: Api, fields: dict[str, Any]) -> None:
         """422 that names the field."""
         api.initialize()
         problem = refused(api.update(**fields), 422, "validation_failed")
