@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -15,24 +15,21 @@ from pymongo.database import Database
 
 from tests.damage import changed, exact, garbled
 from tests.domain.rehearsal import Rehearsal
+from ticketing.app import build_services
 from ticketing.cli import register_cli
 from ticketing.clock import SystemClock
 from ticketing.config import Config
-from ticketing.feed import ChangeFeed
-from ticketing.manager import TicketManager
-from ticketing.services import EXTENSION, Services
+from ticketing.services import EXTENSION
 from ticketing.storage.documents import commit_document
 
 Document = dict[str, Any]
 
 
-def app_on(database: Database[Document]) -> Flask:
+def app_on(database: Database[Document], config: Config | None = None) -> Flask:
     """An app that has nothing but the commands."""
+    config = config or Config(mongodb_database=database.name)
     app = Flask(__name__)
-    parts = Services(
-        Config(), database, cast(TicketManager, None), SystemClock(), cast(ChangeFeed, None)
-    )
-    app.extensions[EXTENSION] = parts
+    app.extensions[EXTENSION] = build_services(config, database.client, SystemClock())
     register_cli(app)
     return app
 
@@ -274,6 +271,8 @@ def test_a_file_that_cannot_be_written_is_named(app: Flask, database: Database[D
         ["ledger", "verify", "concert"],
         ["ledger", "export"],
         ["ledger", "import"],
+        ["users", "list"],
+        ["users", "set-role", "ada", "admin"],
     ],
 )
 def test_without_a_storage_the_commands_fail_in_one_sentence(unreachable: Flask, command: list[str]) -> None:

@@ -9,11 +9,26 @@ from flask.json.provider import DefaultJSONProvider
 from pymongo import MongoClient
 
 from . import embedded
-from .api import admission, auth, bookings, changes, events, limits, openapi, orders, problems, service
+from .accounts import Accounts
+from .api import (
+    admission,
+    auth,
+    bookings,
+    changes,
+    events,
+    limits,
+    openapi,
+    orders,
+    problems,
+    service,
+    tokens,
+    users,
+)
 from .api.bodies import BODY_BYTES_MAX
 from .cli import register_cli
 from .clock import Clock, SystemClock
 from .config import Config
+from .erasure import Erasure
 from .feed import ChangeFeed
 from .logs import configure_logging, init_request_logging
 from .manager import TicketManager
@@ -21,8 +36,14 @@ from .metrics import init_metrics
 from .services import EXTENSION, Services
 from .storage.client import connect
 from .storage.ledger import Ledger, ledger_collection
+from .storage.names import Names
+from .storage.sessions import COLLECTION as SESSIONS
+from .storage.sessions import Sessions
+from .storage.users import COLLECTION as USERS
+from .storage.users import Users, durable
 
 TIGHTLY_LIMITED = {"bookings.initialize", "bookings.book", "bookings.cancel"}
+AUTH_LIMITED = {"users.register", "tokens.token", "tokens.refresh", "tokens.revoke"}
 UNLIMITED = {"service.healthz", "service.readyz", "service.metrics"}
 
 
@@ -47,20 +68,21 @@ def create_app(
     app.url_map.merge_slashes = False  # no redirects in HTML: a path is right, or a 404
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     cast(DefaultJSONProvider, app.json).sort_keys = False
-    app.extensions[EXTENSION] = build_services(config, client, clock)
+    app.extensions[EXTENSION] = parts = build_services(config, client, clock)
 
     # The order of these is the order in which a request passes them.
     counter = limits.make_counter(config, clock)
     init_request_logging(app, clock)
     init_metrics(app, clock)
     admission.init_admission(app, config.requests_max, free=UNLIMITED)
-    auth.init_auth(app, config, counter, clock)
+    auth.init_auth(app, config, parts.accounts, counter, clock)
     problems.register_error_handlers(app)
 
     api = openapi.init_openapi(app)
-    for resource in (bookings, events, changes, orders, service):
+    for resource in (bookings, events, changes, orders, users, tokens, service):
         api.register_blueprint(resource.blueprint)
-    limits.init_limits(app, config, counter, clock, tight=TIGHTLY_LIMITED, unlimited=UNLIMITED)
+    tight = dict.fromkeys(TIGHTLY_LIMITED, config.ratelimit_book) | dict.fromkeys(AUTH_LIMITED, config.ratelimit_auth)
+    limits.init_limits(app, config, counter, clock, tight=tight, unlimited=UNLIMITED)
     register_cli(app)
     return app
 
@@ -85,4 +107,8 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
         waiters_max=config.change_waiters_max,
     )
     manager.on_change = feed.notice
-    return Services(config, database, manager, clock, feed)
+    accounts = Accounts(Users(durable(database, USERS), clock), clock, auth.first_admin(config))
+    sessions = Sessions(durable(database, SESSIONS), clock)
+    names = Names(ledger_collection(database), clock)
+    erasure = Erasure(accounts, sessions, names, manager, clock, config.request_deadline_s)
+    return Services(config, database, manager, clock, feed, accounts, sessions, erasure)

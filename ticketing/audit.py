@@ -187,7 +187,7 @@ class _Replay:
             return
         kind = transition.get("type")
         act = _ACTS.get(kind) if isinstance(kind, str) else None
-        if kind not in _CHANGES_EVENT and transition.get("event") is not None:
+        if kind not in (*_CHANGES_EVENT, "pseudonymized") and transition.get("event") is not None:
             self.find("changes the event")
         if kind != "remembered" and transition.get("refusal") is not None:
             self.find("is a refusal, and acts")
@@ -198,7 +198,7 @@ class _Replay:
         else:
             act(self, transition, changes)
             self._check_tickets()
-            if kind != "remembered":  # nothing changed, nobody moves up
+            if kind not in ("remembered", "pseudonymized"):  # nothing changed, nobody moves up
                 self._check_sales(transition)
 
     def _count(self, version: Any) -> None:
@@ -345,6 +345,31 @@ class _Replay:
             if set(change) != {"order_id"}:
                 self.find(f"remembers, and changes the order {change['order_id']!r}")
 
+    def _pseudonymized(self, transition: Document, changes: list[Document]) -> None:
+        """All orders of one user get another name, whole or not, and nothing else is changed."""
+        event = transition.get("event")
+        if event is not None and not (isinstance(event, dict) and set(event) == {"organizer"}):
+            self.find("changes more of the event than its organizer")
+        if not changes and event is None:
+            self.find("gives nothing to a pseudonym")
+        names = set()
+        for change in changes:
+            order, name = self.orders.get(change["order_id"]), change.get("user_id")
+            if order is None or not isinstance(name, str):
+                self.lose(f"gives the order {change['order_id']!r} to {_shown(name)}")
+                return
+            if set(change) != {"order_id", "user_id"}:
+                self.find(f"changes more of the order {change['order_id']!r} than its user")
+            names |= {order.user_id, name}
+            was_active = self.active.get(order.user_id) == change["order_id"]
+            if was_active:
+                del self.active[order.user_id]
+                self.active[name] = change["order_id"]
+            order.user_id = name
+        # The name, where it has not been replaced yet, and its pseudonym.
+        if len(names) > 2:
+            self.find(f"gives orders of {len(names)} users to one another")
+
     # Orders.
 
     def _is_one_new_order(self, changes: list[Document], status: str) -> bool:
@@ -427,6 +452,7 @@ _ACTS = {
     "updated": _Replay._updated,
     "event_cancelled": _Replay._event_cancelled,
     "remembered": _Replay._remembered,
+    "pseudonymized": _Replay._pseudonymized,
 }
 
 _CHANGES_EVENT = ("initialized", "updated", "event_cancelled")

@@ -149,6 +149,12 @@ class Config:
     jwt_secret_key: str | None = _setting(
         None, "signs the access tokens", "32 bytes or more, kept secret", _is_jwt_key, secret=True
     )
+    registration: str = _setting(
+        "open", "who may make accounts: `open` to all, or `admins` only", "open or admins", _is_one_of("open", "admins")
+    )
+    booking_requires_login: bool = _setting(
+        False, "whether bookings need credentials", "true or false"
+    )
     ratelimit_enabled: bool = _setting(True, "whether requests are limited", "true or false")
     ratelimit_default: str = _setting(
         "1200/minute",
@@ -159,6 +165,12 @@ class Config:
     ratelimit_book: str = _setting(
         "240/minute",
         "bookings a client may ask for",
+        'limits like "240/minute" or "10/second;240/minute"',
+        _is_rate_limit,
+    )
+    ratelimit_auth: str = _setting(
+        "30/minute",
+        "registrations and logins a client may ask for",
         'limits like "240/minute" or "10/second;240/minute"',
         _is_rate_limit,
     )
@@ -245,7 +257,7 @@ class Config:
             raise ConfigError("\n".join(_complaint(env, setting) for setting in wrong)) from None
         if values["basic_auth_password"] and not values["basic_auth_username"]:
             raise ConfigError("BASIC_AUTH_PASSWORD is set and BASIC_AUTH_USERNAME is not: set both.")
-        for choice in ("log_level", "log_format"):
+        for choice in ("registration", "log_level", "log_format"):
             values[choice] = values[choice].lower()
         return cls(**values)
 

@@ -8,10 +8,13 @@ from typing import Any, cast
 from flask import current_app
 from pymongo.database import Database
 
+from .accounts import Accounts
 from .clock import Clock
 from .config import Config
+from .erasure import Erasure
 from .feed import ChangeFeed
 from .manager import TicketManager
+from .storage.sessions import Sessions
 
 EXTENSION = "ticketing"
 
@@ -25,6 +28,9 @@ class Services:
     manager: TicketManager
     clock: Clock
     feed: ChangeFeed
+    accounts: Accounts
+    sessions: Sessions
+    erasure: Erasure
 
 
 def services() -> Services:

@@ -43,7 +43,9 @@ from pymongo.write_concern import WriteConcern  # noqa: E402
 from werkzeug.security import check_password_hash, generate_password_hash  # noqa: E402
 
 from ticketing import manager as manager_module  # noqa: E402
+from ticketing.accounts import Accounts  # noqa: E402
 from ticketing.clock import SystemClock  # noqa: E402
+from ticketing.domain.accounts import Account, Role  # noqa: E402
 from ticketing.domain.commands import Book, Initialize  # noqa: E402
 from ticketing.domain.decide import decide  # noqa: E402
 from ticketing.domain.fold import fold  # noqa: E402
@@ -62,6 +64,8 @@ from ticketing.storage.archive import export_lines, import_lines  # noqa: E402
 from ticketing.storage.client import connect  # noqa: E402
 from ticketing.storage.documents import commit_document  # noqa: E402
 from ticketing.storage.ledger import Ledger, ledger_collection  # noqa: E402
+from ticketing.storage.schema import create_indexes_and_views  # noqa: E402
+from ticketing.storage.users import Users, durable  # noqa: E402
 
 AT = datetime(2027, 1, 1, tzinfo=UTC)
 MAJORITY = WriteConcern("majority", j=True)
@@ -434,6 +438,35 @@ def password(bench: Bench) -> None:
     )
 
 
+def accounts(bench: Bench) -> None:
+    """What a look costs whether a name has an account, and the indexes of names each commit."""
+    clock = SystemClock()
+    with bench.database() as database:
+        users = Users(durable(database, "users"), clock)
+        for number in range(bench.times(1_000)):
+            users.add(Account(f"user {number}", Role.CUSTOMER, "hash", "stamp"), clock.monotonic() + 6)
+        names = [f"anybody {number}" for number in range(bench.times(5_000))]
+
+        def alone(user_id: str) -> Any:
+            return users.find([user_id], clock.monotonic() + 6)
+
+        for threads in (1, 64):
+            for how, find in (("each for itself", alone), ("shared", Accounts(users, clock).recent)):
+                begun_s = time.perf_counter()
+                with ThreadPoolExecutor(threads) as pool:
+                    list(pool.map(find, names))
+                rate = len(names) / (time.perf_counter() - begun_s)
+                line(f"looks at new names by {threads} threads, {how}", f"{rate:,.0f} a second")
+    for indexed in (False, True):
+        for bookings in (1, 100):
+            with bench.database() as database:
+                if indexed:
+                    create_indexes_and_views(database)
+                insert = insert_into(ledger_collection(database), bookings)
+                name = f"one insert of {bookings} bookings, {'all' if indexed else 'no'} indexes"
+                report(name, each_of(bench.times(500), insert))
+
+
 def mongod(bench: Bench) -> None:
     """The embedded mongod: how large, how soon ready, how soon gone."""
     binary = find_mongod()
@@ -655,9 +688,42 @@ FIGURES = {
     "cold": cold,
     "follow": follow,
     "password": password,
+    "accounts": accounts,
     "mongod": mongod,
     "archive": archive,
 }
+
+
+def accounts(bench: Bench) -> None:
+    """What a look costs whether a name has an account, and the indexes of names each commit."""
+    clock = SystemClock()
+    with bench.database() as database:
+        users = Users(durable(database, "users"), clock)
+        for number in range(bench.times(1_000)):
+            users.add(Account(f"user {number}", Role.CUSTOMER, "hash", "stamp"), clock.monotonic() + 6)
+
+        def look(find: Callable[[str], Any], threads: int) -> float:
+            names = [f"anybody {number}" for number in range(bench.times(5_000))]
+            begun_s = time.perf_counter()
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(find, names))
+            return len(names) / (time.perf_counter() - begun_s)
+
+        def alone(user_id: str) -> Any:
+            return users.find([user_id], clock.monotonic() + 6)
+
+        for threads in (1, 64):
+            line(f"looks, each for itself, {threads} threads", f"{look(alone, threads):,.0f} a second")
+            shared = Accounts(users, clock).recent
+            line(f"looks, shared, {threads} threads", f"{look(shared, threads):,.0f} a second")
+    for indexes in (False, True):
+        with bench.database() as database:
+            if indexes:
+                create_indexes_and_views(database)
+            for bookings in (1, 100):
+                insert = insert_into(ledger_collection(database), bookings)
+                name = f"ledger, one insert of {bookings} bookings, {'all indexes' if indexes else 'no index'}"
+                report(name, each_of(bench.times(500), insert))
 
 
 def main() -> None:

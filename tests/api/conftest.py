@@ -21,8 +21,10 @@ from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
 from ticketing import create_app
+from ticketing.accounts import Accounts
 from ticketing.api.auth import EXTENSION as AUTH
-from ticketing.api.auth import Account, Authenticator, Caller, Role
+from ticketing.api.auth import Authenticator, Role
+from ticketing.api.bearer import AccessTokens
 from ticketing.api.limits import make_counter
 from ticketing.app import build_services
 from ticketing.clock import SystemClock
@@ -48,6 +50,7 @@ CONFIG = Config(
     mongodb_uri="mongodb://not-asked.invalid",
     basic_auth_username=ADMIN[0],
     basic_auth_password=ADMIN[1],
+    jwt_secret_key="a key of the tests, 32 bytes or more",
     ratelimit_enabled=False,
 )
 
@@ -168,11 +171,17 @@ class Api:
         return self.client.post(path, json=body, headers=headers, **({"auth": auth} | options))
 
     def initialize(
-        self, total_tickets: int = 3, event_id: str | None = EVENT_ID, *, key: str | None = None, **fields: Any
+        self,
+        total_tickets: int = 3,
+        event_id: str | None = EVENT_ID,
+        *,
+        key: str | None = None,
+        auth: tuple[str, str] = ADMIN,
+        **fields: Any,
     ) -> Answer:
-        """Open an event. `event_id` None sends none."""
+        """Open an event, as the admin unless told. `event_id` None sends none."""
         body = {"name": "Concert", "total_tickets": total_tickets, **fields}
-        return self.post("/initialize", body | ({} if event_id is None else {"event_id": event_id}), key=key)
+        return self.post("/initialize", body | ({} if event_id is None else {"event_id": event_id}), key=key, auth=auth)
 
     def book(
         self, user_id: str, quantity: int | None = None, event_id: str = EVENT_ID, *, key: str | None = None
@@ -271,17 +280,17 @@ def app(routes: Flask, mongo: Mongo) -> Flask:
     """The service, with an admin and without rate limits: the routes of all tests, all else as after a start."""
     client, database_name = mongo
     config, clock = replace(CONFIG, mongodb_database=database_name), SteppingClock()
-    routes.extensions[EXTENSION] = build_services(config, client, clock)
-    routes.extensions[AUTH] = Authenticator({}, make_counter(config, clock), clock)
-    add_account(routes, ADMIN, Role.ADMIN)
+    services = routes.extensions[EXTENSION] = build_services(config, client, clock)
+    tokens = AccessTokens(config.jwt_secret_key, clock)
+    routes.extensions[AUTH] = Authenticator(services.accounts, tokens, make_counter(config, clock), clock)
     return routes
 
 
 def add_account(app: Flask, credentials: tuple[str, str], role: Role) -> None:
     """Let a user in."""
     user_id, password = credentials
-    account = Account(Caller(user_id, role), generate_password_hash(password, CHEAP_HASH))
-    app.extensions[AUTH].accounts[user_id] = account
+    accounts: Accounts = app.extensions[EXTENSION].accounts
+    assert accounts.register(user_id, role, generate_password_hash(password, CHEAP_HASH))
 
 
 class NoAttemptsCounted:
@@ -294,7 +303,8 @@ class NoAttemptsCounted:
 
 def count_no_attempts(app: Flask) -> None:
     """Let wrong credentials be tried as often as a test likes."""
-    app.extensions[AUTH] = Authenticator(app.extensions[AUTH].accounts, NoAttemptsCounted(), SteppingClock())
+    before: Authenticator = app.extensions[AUTH]
+    app.extensions[AUTH] = Authenticator(before.accounts, before.tokens, NoAttemptsCounted(), SteppingClock())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,23 +18,62 @@ from flask import Flask
 from redis import Redis
 from redis.exceptions import RedisError
 
+from ticketing.accounts import Accounts
 from ticketing.api import auth, limits, problems
 from ticketing.clock import Clock, SystemClock
 from ticketing.config import Config
+from ticketing.domain.accounts import Account
 from ticketing.logs import configure_logging, init_request_logging
 
 START_DEADLINE_S = 20.0
 
 
+class FakeUsers:
+    """Accounts in a dictionary, under their ids. Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.lookups = 0
+
+    def find(self, user_ids: Iterable[str], deadline: float) -> dict[str, Account]:
+        """Those who are there."""
+        self.lookups += 1
+        return {user_id: self.accounts[user_id] for user_id in user_ids if user_id in self.accounts}
+
+    def page(self, after: str, limit: int, deadline: float) -> list[Account]:
+        """The first after an id."""
+        return [self.accounts[user_id] for user_id in sorted(self.accounts) if user_id > after][:limit]
+
+    def add(self, account: Account, deadline: float) -> bool:
+        """A new one."""
+        return self.accounts.setdefault(account.user_id, account) is account
+
+    def replace(self, account: Account, stamp: str, deadline: float) -> bool:
+        """In the place of one with this stamp."""
+        before = self.accounts.get(account.user_id)
+        if before is None or before.stamp != stamp:
+            return False
+        self.accounts[account.user_id] = account
+        return True
+
+    def remove(self, user_id: str, deadline: float) -> None:
+        """Gone."""
+        self.accounts.pop(user_id, None)
+
+
 def make_app(
-    config: Config, clock: Clock | None = None, counter: limits.GuardedCounter | None = None
+    config: Config,
+    clock: Clock | None = None,
+    counter: limits.GuardedCounter | None = None,
+    users: FakeUsers | None = None,
 ) -> Flask:
     """An app with public and protected views, with tight limits and without any, and one that fails."""
     clock = clock or SystemClock()
     counter = counter or limits.make_counter(config, clock)
     app = Flask("scratch", static_folder=None)
     init_request_logging(app, clock)
-    auth.init_auth(app, config, counter, clock)
+    accounts = Accounts(users or FakeUsers(), clock, auth.first_admin(config))
+    auth.init_auth(app, config, accounts, counter, clock)
     problems.register_error_handlers(app)
     app.add_url_rule("/open", "open", who)
     app.add_url_rule("/open/<path:rest>", "open_below", lambda rest: who())
@@ -45,7 +84,12 @@ def make_app(
     app.add_url_rule("/healthz", "service.healthz", who)
     app.add_url_rule("/fails", "fails", fail)
     limits.init_limits(
-        app, config, counter, clock, tight={"book", "cancel"}, unlimited={"service.healthz"}
+        app,
+        config,
+        counter,
+        clock,
+        tight=dict.fromkeys(["book", "cancel"], config.ratelimit_book),
+        unlimited={"service.healthz"},
     )
     return app
 

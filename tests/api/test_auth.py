@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from werkzeug.security import check_password_hash, generate_password_hash
 from werkzeug.test import TestResponse
 
+from ticketing.accounts import Accounts
 from ticketing.api import auth, limits
-from ticketing.api.auth import Account, Authenticator, Caller, Role
+from ticketing.api.auth import Authenticator, Caller, Role
 from ticketing.config import Config
 
 from .conftest import CHEAP_HASH, SteppingClock, check_problem, count_no_attempts, refused
@@ -118,9 +119,8 @@ def locked_out(client: FlaskClient) -> FlaskClient:
 
 def add_account(app: Flask, user_id: str, password: str, role: Role) -> None:
     """Give the app another user."""
-    password_hash = generate_password_hash(password, CHEAP_HASH)
-    accounts = app.extensions[auth.EXTENSION].accounts
-    accounts[user_id] = Account(Caller(user_id, role), password_hash)
+    accounts: Accounts = app.extensions[auth.EXTENSION].accounts
+    assert accounts.register(user_id, role, generate_password_hash(password, CHEAP_HASH))
 
 
 def json_of(response: TestResponse) -> Any:
@@ -132,7 +132,9 @@ def challenged(response: TestResponse) -> None:
     """Fail unless this is a 401 with its challenge."""
     check_problem(response)
     refused(response, 401, "unauthorized")
-    assert response.headers.getlist("WWW-Authenticate") == [CHALLENGE]
+    sent = response.request.headers.get("Authorization", "").lower()
+    challenges = [CHALLENGE, auth.BEARER_CHALLENGE] if sent.startswith("bearer ") else [CHALLENGE]
+    assert response.headers.getlist("WWW-Authenticate") == challenges
 
 
 class TestCredentials:
@@ -333,6 +335,43 @@ class TestCost:
         with ThreadPoolExecutor(16) as threads:
             assert set(threads.map(call, range(16))) == {200}
         assert hashes.calls == 1
+
+    def test_other_credentials_at_once(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Different credentials are hashed at the same time: who guesses does not keep others waiting behind him."""
+        together = threading.Barrier(2)
+
+        def check(password_hash: str, password: str) -> bool:
+            together.wait(timeout=30)
+            return check_password_hash(password_hash, password)
+
+        monkeypatch.setattr(auth, "check_password_hash", check)
+        with ThreadPoolExecutor(2) as threads:
+            calls = [threads.submit(app.test_client().get, "/open", auth=each) for each in (ADMIN, WRONG)]
+            assert [call.result().status_code for call in calls] == [200, 401]
+
+    def test_hashes_at_once_are_bounded(self, clock: SteppingClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As many as WEB_THREADS: each takes 32 MiB."""
+        app = make_app(replace(CONFIG, web_threads=2), clock)
+        under_way, most, lock = 0, 0, threading.Lock()
+
+        def check(password_hash: str, password: str) -> bool:
+            nonlocal under_way, most
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            result = check_password_hash(password_hash, password)
+            with lock:
+                under_way -= 1
+            return result
+
+        def guess(n: int) -> int:
+            address = {"REMOTE_ADDR": f"198.51.100.{n}"}
+            return app.test_client().get("/open", auth=("admin", f"{n}"), environ_base=address).status_code
+
+        monkeypatch.setattr(auth, "check_password_hash", check)
+        with ThreadPoolExecutor(16) as threads:
+            assert set(threads.map(guess, range(64))) == {401}
+        assert 1 <= most <= 2
 
     def test_unknown_user(self, client: FlaskClient, hashes: HashCount) -> None:
         """An unknown user costs a hash like a wrong password: the time of an answer tells nothing."""

@@ -9,49 +9,87 @@ from uuid import uuid4
 import pytest
 from flask import Flask
 
+from ticketing.api import permissions
 from ticketing.api.auth import Role
+from ticketing.services import EXTENSION
 
 from .conftest import ADMIN, CUSTOMER, Api, Json, MakeApp, add_account, count_no_attempts
 
 OWNER = ("ada", "a password of ada's")
 ORGANIZER = ("olga", "a password of an organizer")
+OTHER_ORGANIZER = ("otto", "a password of another organizer")
+USERS = {CUSTOMER: Role.CUSTOMER, OWNER: Role.CUSTOMER, ORGANIZER: Role.ORGANIZER, OTHER_ORGANIZER: Role.ORGANIZER}
 CALLERS = {
     "nobody": None,
     "wrong": (ADMIN[0], "not the password"),
     "customer": CUSTOMER,
     "owner": OWNER,  # the customer whose order it is
-    "staff": ORGANIZER,
+    "other": OTHER_ORGANIZER,
+    "staff": ORGANIZER,  # who opened the event
+    "bearer": ORGANIZER,  # the same with a token
     "admin": ADMIN,
 }
 
-# What each caller gets for a request that is all right.
+# What each caller gets for a request that is all right. It books for somebody who has no account, and cancels and reads
+# what the owner has booked.
 TABLE = {
-    #                                       nobody wrong customer owner staff admin
-    "POST /initialize":                     "401    401   403     403   201   201",
-    "POST /book":                           "201    401   201     201   201   201",
-    "POST /cancel":                         "401    401   403     403   200   200",
-    "GET /status/<event_id>":               "200    401   200     200   200   200",
-    "GET /events/<event_id>":               "200    401   200     200   200   200",
-    "PATCH /events/<event_id>":             "401    401   403     403   200   200",
-    "POST /events/<event_id>/cancel":       "401    401   403     403   200   200",
-    "GET /events/<event_id>/availability":  "200    401   200     200   200   200",
-    "GET /events/<event_id>/waiting-list":  "200    401   200     200   200   200",
-    "GET /events/<event_id>/orders":        "401    401   403     403   200   200",
-    "GET /events/<event_id>/changes":       "401    401   403     403   200   200",
-    "GET /orders/<order_id>":               "200    401   200     200   200   200",
-    "GET /healthz":                         "200    200   200     200   200   200",
-    "GET /readyz":                          "200    200   200     200   200   200",
-    "GET /metrics":                         "200    200   200     200   200   200",
-    "GET /openapi.json":                    "200    401   200     200   200   200",
-    "GET /docs":                            "200    401   200     200   200   200",
-    "GET /docs/assets/<path:filename>":     "200    401   200     200   200   200",
+    #                                       nobody wrong customer owner other staff bearer admin
+    "POST /initialize":                     "401    401   403     403   201   201   201    201",
+    "POST /book":                           "201    401   403     403   201   201   201    201",
+    "POST /cancel":                         "401    401   403     200   403   200   200    200",
+    "GET /status/<event_id>":               "200    401   200     200   200   200   200    200",
+    "GET /events/<event_id>":               "200    401   200     200   200   200   200    200",
+    "PATCH /events/<event_id>":             "401    401   403     403   403   200   200    200",
+    "POST /events/<event_id>/cancel":       "401    401   403     403   403   200   200    200",
+    "GET /events/<event_id>/availability":  "200    401   200     200   200   200   200    200",
+    "GET /events/<event_id>/waiting-list":  "200    401   200     200   200   200   200    200",
+    "GET /events/<event_id>/orders":        "401    401   403     403   403   200   200    200",
+    "GET /events/<event_id>/changes":       "401    401   403     403   403   200   200    200",
+    "GET /orders/<order_id>":               "404    401   404     200   404   200   200    200",
+    "POST /users":                          "201    401   201     201   201   201   201    201",
+    "GET /users":                           "401    401   403     403   403   403   403    200",
+    "GET /users/me":                        "401    401   200     200   200   200   200    200",
+    "PATCH /users/me":                      "401    401   403     403   403   403   403    409",
+    "DELETE /users/me":                     "401    401   204     204   204   204   204    409",
+    "GET /users/<user_id>":                 "401    401   403     403   403   403   403    200",
+    "PATCH /users/<user_id>":               "401    401   403     403   403   403   403    200",
+    "DELETE /users/<user_id>":              "401    401   403     403   403   403   403    204",
+    "POST /auth/token":                     "401    401   200     200   200   200   401    200",
+    "POST /auth/refresh":                   "200    401   200     200   200   200   200    200",
+    "POST /auth/revoke":                    "204    401   204     204   204   204   204    204",
+    "GET /healthz":                         "200    200   200     200   200   200   200    200",
+    "GET /readyz":                          "200    200   200     200   200   200   200    200",
+    "GET /metrics":                         "200    200   200     200   200   200   200    200",
+    "GET /openapi.json":                    "200    401   200     200   200   200   200    200",
+    "GET /docs":                            "200    401   200     200   200   200   200    200",
+    "GET /docs/assets/<path:filename>":     "200    401   200     200   200   200   200    200",
 }  # fmt: skip
 
-BODIES: dict[str, Callable[[str], Json]] = {
-    "POST /initialize": lambda event_id: {"name": "Another", "total_tickets": 5, "event_id": f"not-{event_id}"},
-    "POST /book": lambda event_id: {"event_id": event_id, "user_id": "ben"},
-    "POST /cancel": lambda event_id: {"event_id": event_id, "user_id": OWNER[0]},
-    "PATCH /events/<event_id>": lambda event_id: {"venue": event_id},
+NEW_PASSWORD = "another good passphrase"
+
+
+class Props:
+    """What the requests are about: an event of ORGANIZER, the owner's order in it, a user, a refresh token."""
+
+    def __init__(self, api: Api) -> None:
+        self.event_id, self.user_id = uuid4().hex, f"user-{uuid4().hex}"
+        assert api.initialize(event_id=self.event_id, auth=ORGANIZER).status_code == 201
+        booked = api.post("/book", {"event_id": self.event_id}, auth=OWNER)
+        self.order_id = booked.json["order_id"]
+        add_account(api.app, (self.user_id, NEW_PASSWORD), Role.CUSTOMER)
+        self.refresh_token = api.client.post("/auth/token", auth=OWNER).json["refresh_token"]
+
+
+BODIES: dict[str, Callable[[Props], Json]] = {
+    "POST /initialize": lambda props: {"name": "Another", "total_tickets": 5, "event_id": f"not-{props.event_id}"},
+    "POST /book": lambda props: {"event_id": props.event_id, "user_id": "ben"},
+    "POST /cancel": lambda props: {"event_id": props.event_id, "user_id": OWNER[0]},
+    "POST /users": lambda props: {"user_id": f"not-{props.user_id}", "password": NEW_PASSWORD},
+    "PATCH /users/me": lambda props: {"current_password": "not the password", "password": NEW_PASSWORD},
+    "PATCH /users/<user_id>": lambda props: {"role": "organizer"},
+    "POST /auth/refresh": lambda props: {"refresh_token": props.refresh_token},
+    "POST /auth/revoke": lambda props: {"refresh_token": props.refresh_token},
+    "PATCH /events/<event_id>": lambda props: {"venue": props.event_id},
 }
 HEADERS = {"PATCH /events/<event_id>": {"If-Match": "*"}}
 
@@ -66,27 +104,39 @@ def served(app: Flask) -> set[str]:
 
 
 def met(app: Flask, row: str, method: str | None = None) -> str:
-    """What each caller gets, as the table has it. Each asks about an event of his own."""
+    """What each caller gets, as the table has it. Each asks about props of his own, and is there again for the next."""
     api = Api(app)
     given = []
-    for credentials in CALLERS.values():
-        event_id = uuid4().hex
-        api.initialize(event_id=event_id)
-        order_id = api.book(OWNER[0], event_id=event_id).json["order_id"]
+    for caller, credentials in CALLERS.items():
+        populate(app)
+        props = Props(api)
         row_method, path = row.split()
         for part, value in (
-            ("<event_id>", event_id),
-            ("<order_id>", order_id),
+            ("<event_id>", props.event_id),
+            ("<order_id>", props.order_id),
+            ("<user_id>", props.user_id),
             ("<path:filename>", "swagger-ui.css"),
         ):
             path = path.replace(part, value)
-        body = BODIES[row](event_id) if row in BODIES else None
-        headers = HEADERS.get(row)
+        body = BODIES[row](props) if row in BODIES else None
+        headers = dict(HEADERS.get(row, {}))
+        options: Json = {"auth": credentials}
+        if caller == "bearer":
+            token = api.client.post("/auth/token", auth=credentials).json["access_token"]
+            options = {}
+            headers["Authorization"] = f"Bearer {token}"
         with api.client.open(
-            path, method=method or row_method, json=body, auth=credentials, headers=headers
+            path, method=method or row_method, json=body, headers=headers, **options
         ) as answer:
             given.append(str(answer.status_code))
     return " ".join(given)
+
+
+def populate(app: Flask) -> None:
+    """Let the users of the table in, those who have not been there yet."""
+    for credentials, role in USERS.items():
+        if app.extensions[EXTENSION].accounts.fresh(credentials[0]) is None:
+            add_account(app, credentials, role)
 
 
 def expected(row: str) -> str:
@@ -98,13 +148,7 @@ def expected(row: str) -> str:
 def populated(app: Flask) -> Flask:
     """The service with somebody of each role, and no limit on wrong credentials."""
     count_no_attempts(app)
-    for credentials, role in (
-        (CUSTOMER, Role.CUSTOMER),
-        (OWNER, Role.CUSTOMER),
-        (ORGANIZER, Role.ORGANIZER),
-        (ADMIN, Role.ADMIN),
-    ):
-        add_account(app, credentials, role)
+    populate(app)
     return app
 
 
@@ -121,7 +165,7 @@ def test_the_table(populated: Flask) -> None:
 
 def test_a_head_asks_for_what_its_get_asks_for(populated: Flask) -> None:
     """HEAD of a protected view is protected too."""
-    for row in ("GET /events/<event_id>/orders", "GET /events/<event_id>"):
+    for row in ("GET /events/<event_id>/orders", "GET /events/<event_id>", "GET /users"):
         assert met(populated, row, "HEAD") == expected(row)
 
 
@@ -133,13 +177,38 @@ def test_a_route_without_a_row_is_seen(make_app: MakeApp) -> None:
     assert served(app) - TABLE.keys() == {"GET /new/<event_id>", "PATCH /book"}
 
 
-@pytest.mark.parametrize("row", ["POST /initialize", "POST /cancel", "GET /events/<event_id>/orders"])
+@pytest.mark.parametrize("row", ["POST /initialize", "GET /users", "GET /events/<event_id>/orders"])
 def test_a_view_without_its_guard_is_seen(
     populated: Flask, monkeypatch: pytest.MonkeyPatch, row: str
 ) -> None:
     """The control of the table: with its `@required` taken out, the row of a view does not hold."""
-    [endpoint] = [rule.endpoint for rule in populated.url_map.iter_rules() if rule.rule == row.split()[1]]
+    method, path = row.split()
+    adapter = populated.url_map.bind("localhost")
+    endpoint, _ = adapter.match(path.replace("<event_id>", "concert"), method)
     guarded: Any = populated.view_functions[endpoint]
     assert guarded.__code__.co_name == "guarded"
     monkeypatch.setitem(populated.view_functions, endpoint, guarded.__wrapped__)
+    assert met(populated, row) != expected(row)
+
+
+@pytest.mark.parametrize(
+    ("rule", "row"),
+    [
+        ("user_to_book_for", "POST /book"),
+        ("event_to_cancel_in", "POST /cancel"),
+        ("require_staff_of", "GET /events/<event_id>/orders"),
+        ("may_read", "GET /orders/<order_id>"),
+    ],
+)
+def test_a_rule_of_ownership_that_is_missing_is_seen(
+    populated: Flask, monkeypatch: pytest.MonkeyPatch, rule: str, row: str
+) -> None:
+    """The control of permissions.py: with one of its rules taken out, a row does not hold."""
+    lenient: dict[str, Callable[..., Any]] = {
+        "user_to_book_for": lambda user_id: user_id or "ada",
+        "event_to_cancel_in": lambda order_id, event_id, user_id: event_id,
+        "require_staff_of": lambda state: None,
+        "may_read": lambda state, order: True,
+    }
+    monkeypatch.setattr(permissions, rule, lenient[rule])
     assert met(populated, row) != expected(row)

@@ -147,7 +147,7 @@ class TestLimits:
         app, config = make_app(config_with(), clock), config_with()
         counter = limits.make_counter(config, clock)
         with pytest.raises(ValueError, match="no such endpoints: bok, service.heathz"):
-            limits.init_limits(app, config, counter, clock, tight={"bok"}, unlimited={"service.heathz"})
+            limits.init_limits(app, config, counter, clock, tight={"bok": "1/minute"}, unlimited={"service.heathz"})
 
 
 class TestAnswers:

@@ -23,7 +23,8 @@ from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, Client, openapi
 from .test_bookings import EVENT_MEMBERS, ORDER_MEMBERS
 
 POSTS = ["/initialize", "/book", "/cancel", "/events/{event_id}/cancel"]
-WITHOUT_BODY = {"/events/{event_id}/cancel"}
+ACCOUNT_POSTS = ["/users", "/auth/refresh", "/auth/revoke"]
+WITHOUT_BODY = {"/events/{event_id}/cancel", "/auth/token"}
 PROTECTED = {
     ("post", "/initialize"),
     ("post", "/cancel"),
@@ -31,6 +32,9 @@ PROTECTED = {
     ("post", "/events/{event_id}/cancel"),
     ("get", "/events/{event_id}/orders"),
     ("get", "/events/{event_id}/changes"),
+    ("get", "/users"),
+    *((method, path) for method in ("get", "patch", "delete") for path in ("/users/me", "/users/{user_id}")),
+    ("post", "/auth/token"),
 }
 
 
@@ -78,23 +82,26 @@ def test_every_operation_tells_what_can_go_wrong() -> None:
 
 
 def test_a_post_takes_a_key_and_tells_of_its_body() -> None:
-    """JSON only, `Idempotency-Key` in the header, and the errors of both."""
-    posts = [(path, operation) for method, path, operation in operations() if method == "post"]
-    assert [path for path, _ in posts] == POSTS
-    for path, operation in posts:
-        assert "Idempotency-Key" in [parameter.get("name") for parameter in operation["parameters"]]
-        assert {"400", "422"} <= operation["responses"].keys()
-        if path not in WITHOUT_BODY:
+    """JSON only, `Idempotency-Key` in the header where it is about an event, and the errors of both."""
+    posts = {path: operation for method, path, operation in operations() if method == "post"}
+    assert set(posts) == {*POSTS, *ACCOUNT_POSTS, "/auth/token"}
+    for path, operation in posts.items():
+        names = [parameter.get("name") for parameter in operation.get("parameters", [])]
+        assert ("Idempotency-Key" in names) == (path in POSTS)
+        if path in WITHOUT_BODY:
+            assert "requestBody" not in operation
+        else:
             assert list(operation["requestBody"]["content"]) == ["application/json"]
-            assert {"413", "415"} <= operation["responses"].keys()
+            assert {"400", "413", "415", "422"} <= operation["responses"].keys()
 
 
 def test_the_protected_operations_say_so() -> None:
-    """HTTP Basic, on these and no others; where it is not needed it may be sent."""
-    assert openapi()["components"]["securitySchemes"]["basic"] == {"type": "http", "scheme": "basic"}
+    """HTTP Basic or Bearer, on these and no others; where it is not needed it may be sent."""
+    schemes = openapi()["components"]["securitySchemes"]
+    assert {scheme["scheme"] for scheme in schemes.values()} == {"basic", "bearer"} == set(schemes)
     wanted = {(method, path): operation["security"] for method, path, operation in operations()}
     assert {operation for operation, security in wanted.items() if {} not in security} == PROTECTED
-    assert all({"basic": []} in security for security in wanted.values())
+    assert all({"basic": []} in security and {"bearer": []} in security for security in wanted.values())
 
 
 @pytest.mark.parametrize(("schema", "members"), [("Order", ORDER_MEMBERS), ("Event", EVENT_MEMBERS)])
@@ -107,7 +114,7 @@ def test_the_bodies_say_what_is_needed() -> None:
     """Required fields, bounds and forms, as the service holds them."""
     schemas = openapi()["components"]["schemas"]
     assert schemas["Initialize"]["required"] == ["name", "total_tickets"]
-    assert schemas["Book"]["required"] == ["event_id", "user_id"]
+    assert schemas["Book"]["required"] == ["event_id"]
     assert schemas["Initialize"]["properties"]["total_tickets"]["minimum"] == 1
     assert schemas["Book"]["properties"]["quantity"]["minimum"] == 1
     for name in ("Initialize", "Book", "Cancel"):

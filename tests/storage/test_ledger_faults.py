@@ -28,7 +28,8 @@ from tests.domain.rehearsal import Rehearsal, request
 from ticketing.clock import PAUSE_MAX_S, SystemClock
 from ticketing.errors import StorageUnavailable
 from ticketing.storage.client import connect
-from ticketing.storage.ledger import ATTEMPT_S, Ledger, ledger_collection
+from ticketing.storage.ledger import Ledger, ledger_collection
+from ticketing.storage.retries import ATTEMPT_S
 
 from .fakes import PASS, FakeClock, FaultyCollection, lost_answer, lost_request, overtaken
 from .ledger_suite import DEADLINE_S, read

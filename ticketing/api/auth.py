@@ -1,12 +1,12 @@
-"""Who is calling, and what they may do: HTTP Basic (RFC 7617) in front of accounts.
+"""Who is calling: HTTP Basic (RFC 7617) or a Bearer token (RFC 6750) in front of the accounts.
 
-A view says who may call it with `@required(Role.ORGANIZER, Role.ADMIN)` and asks `current_caller()` who does.
-Where the accounts are kept and by which scheme a caller proves who he is stays in here: `Accounts` is the
-place of the users to come, and `schemes` that of a flask_httpauth.MultiAuth with Bearer tokens.
+A view says who may call it with `@required(Role.ORGANIZER, Role.ADMIN)` and asks `current_caller()` who does. What
+a caller may do with the one event or order is said in permissions.py. By which scheme a caller proves who he is
+stays in here.
 
 On a public endpoint credentials are optional, but wrong ones are refused (401): nobody who means to be
 somebody is served as nobody. A request's credentials are checked once, before its view and before its rate
-limit, which counts by user. What a check costs, and whom it lets in, is told at `Authenticator`.
+limit, which counts by user. What a check of a password costs, and whom it lets in, is told at `Authenticator`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,26 @@ import logging
 import math
 import secrets
 import threading
-import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import wraps
 from http import HTTPStatus
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 from flask import Flask, current_app, g, request
-from flask_httpauth import HTTPBasicAuth
+from flask_httpauth import HTTPBasicAuth, HTTPTokenAuth, MultiAuth
 from werkzeug.datastructures import Authorization
 from werkzeug.security import check_password_hash, generate_password_hash
 
+from ..accounts import Accounts
 from ..clock import Clock
 from ..config import Config
+from ..domain.accounts import Account
+from ..domain.accounts import Role as Role
+from ..passwords import normal
+from .bearer import AccessTokens
 from .problems import ApiProblem
 
 log = logging.getLogger(__name__)
@@ -43,12 +47,13 @@ R = TypeVar("R")
 
 REALM = "ticketing"
 CHALLENGE = f'Basic realm="{REALM}"'
+BEARER_CHALLENGE = f'Bearer realm="{REALM}", error="invalid_token"'
 
 HASH_METHOD = "scrypt"
 """As Werkzeug names it: scrypt with N = 2^15, r = 8, p = 1; 32 MiB and 60 to 100 ms a check."""
 
 REMEMBERED_S = 60.0
-"""For so long a changed password or a removed user is still let in by a worker that has just seen it."""
+"""For so long a password that was right is not hashed again, as long as its account is what it was."""
 
 REMEMBERED_MAX = 1024
 
@@ -57,13 +62,8 @@ FAILURES_WINDOW_S = 60
 
 EXTENSION = "ticketing.auth"
 
-
-class Role(StrEnum):
-    """What an account is for."""
-
-    CUSTOMER = "customer"
-    ORGANIZER = "organizer"
-    ADMIN = "admin"
+ERASING_ENDPOINT = "users.remove_me"
+"""All that an account may still do while it is being erased: ask for the rest of it."""
 
 
 @dataclass(frozen=True)
@@ -75,26 +75,8 @@ class Caller:
 
     @property
     def is_staff(self) -> bool:
-        """Whether the caller runs events, not only visits them."""
+        """Whether the caller runs events, his own or all, and does not only visit them."""
         return self.role in (Role.ORGANIZER, Role.ADMIN)
-
-
-@dataclass(frozen=True)
-class Account:
-    """One who may call. `password_hash` is in the form of werkzeug.security."""
-
-    caller: Caller
-    password_hash: str
-
-
-class Accounts(Protocol):
-    """Where accounts are found. A dict will do."""
-
-    def get(self, user_id: str, /) -> Account | None:
-        """Return the account of a user, None when there is none."""
-
-    def __len__(self) -> int:
-        """How many accounts there are: without any, nobody can be asked for credentials."""
 
 
 class AttemptCounter(Protocol):
@@ -113,47 +95,86 @@ class TooManyFailures(Exception):
 
 
 class Authenticator:
-    """Checks a user name and a password. One for each app; its methods may be called by many threads at once.
+    """Checks passwords and tokens. One for each app; its methods may be called by many threads at once.
 
     - A check that succeeded is remembered for `REMEMBERED_S`, so that a thousand requests cost one hash. What
-      is remembered is an HMAC under a random key of this process, never the password.
-    - Whatever is not remembered is hashed, one at a time: scrypt takes 32 MiB, and threads that come with the
-      same new credentials find them remembered when their turn comes.
+      is remembered is an HMAC under a random key of this process, never the password, and it holds while the
+      account has the stamp that it had.
+    - Whatever is not remembered is hashed, `hashes_max` at a time: scrypt takes 32 MiB each. The same credentials
+      are hashed by one thread after the other: the next ones find them remembered when their turn comes.
     - An unknown user is hashed as well: the time of the answer does not tell who has an account.
     - Each hash takes one of `FAILURES_MAX` attempts of the address, and success gives it back. An address
       without attempts left is refused before the hash, right password or wrong; what is remembered passes,
       from that address too, because it costs nothing and tells nothing.
     """
 
-    def __init__(self, accounts: Accounts, attempts: AttemptCounter, clock: Clock) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        tokens: AccessTokens,
+        attempts: AttemptCounter,
+        clock: Clock,
+        hashes_max: int = 4,
+    ) -> None:
         self.accounts = accounts
+        self.tokens = tokens
         self._attempts = attempts
         self._clock = clock
         self._nobody = generate_password_hash(secrets.token_urlsafe(), HASH_METHOD)
         self._key = secrets.token_bytes(32)
-        # Guards the writes to `_remembered`: fingerprint -> (caller, end of the time it is remembered),
-        # oldest first. Readers take no lock: one look-up in a dictionary is atomic.
-        self._hashing = threading.Lock()
-        self._remembered: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._hashes = threading.BoundedSemaphore(hashes_max)
+        # Guards what follows. `_remembered`: fingerprint -> (user id, stamp, end of the time it is remembered),
+        # oldest first; readers take no lock, one look-up in a dictionary is atomic. `_turns`: fingerprint -> whose
+        # turn it is, and how many want it.
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[bytes, tuple[str, str, float]] = OrderedDict()
+        self._turns: dict[bytes, _Turn] = {}
 
-    def check(self, user_id: str, password: str, address: str) -> Caller | None:
-        """Return whose credentials these are, None when they are wrong. Raises TooManyFailures."""
+    def check(self, user_id: str, password: str, address: str) -> Account | None:
+        """Whose credentials these are, None when they are wrong. Raises TooManyFailures, StorageUnavailable."""
         fingerprint = self._fingerprint(user_id, password)
-        if caller := self._recall(fingerprint):
-            return caller
-        with self._hashing:
+        if account := self._recall(fingerprint):
+            return account
+        with self._turn(fingerprint):
             # Again: the thread before this one may have had the same credentials.
-            if caller := self._recall(fingerprint):
-                return caller
+            if account := self._recall(fingerprint):
+                return account
             self._take_attempt(address)
-            account = self.accounts.get(user_id)
+            account = self.accounts.fresh(user_id)
             password_hash = account.password_hash if account else self._nobody
-            if not check_password_hash(password_hash, password) or account is None:
+            with self._hashes:
+                is_right = check_password_hash(password_hash, password)
+            if not is_right or account is None:
                 log.warning("wrong credentials", extra={"client": address})
                 return None
             self._give_attempt_back(address)
-            self._remember(fingerprint, account.caller)
-            return account.caller
+            self._remember(fingerprint, account)
+            return account
+
+    def check_token(self, token: str) -> Account | None:
+        """Whose access token this is, None when it is none or has ended. Raises StorageUnavailable."""
+        holder = self.tokens.read(token)
+        return self.accounts.still(*holder) if holder else None
+
+    def hash(self, password: str) -> str:
+        """The hash of a new password, in its turn."""
+        with self._hashes:
+            return hash_password(password)
+
+    @contextmanager
+    def _turn(self, fingerprint: bytes) -> Iterator[None]:
+        """Wait for those who came before with the same credentials."""
+        with self._lock:
+            turn = self._turns.setdefault(fingerprint, _Turn())
+            turn.wanted_by += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._lock:
+                turn.wanted_by -= 1
+                if not turn.wanted_by:
+                    del self._turns[fingerprint]
 
     def _take_attempt(self, address: str) -> None:
         count, resets_in_s = self._attempts.hit_strictly(_attempts_key(address), FAILURES_WINDOW_S)
@@ -168,45 +189,65 @@ class Authenticator:
         text = f"{len(user_id)}:{user_id}{password}"
         return hmac.digest(self._key, text.encode(), "sha256")
 
-    def _recall(self, fingerprint: bytes) -> Caller | None:
-        caller, until_s = self._remembered.get(fingerprint, (None, 0.0))
-        return caller if self._clock.monotonic() < until_s else None
+    def _recall(self, fingerprint: bytes) -> Account | None:
+        user_id, stamp, until_s = self._remembered.get(fingerprint, ("", "", 0.0))
+        return self.accounts.still(user_id, stamp) if self._clock.monotonic() < until_s else None
 
-    def _remember(self, fingerprint: bytes, caller: Caller) -> None:
+    def _remember(self, fingerprint: bytes, account: Account) -> None:
         now_s = self._clock.monotonic()
-        while self._remembered and next(iter(self._remembered.values()))[1] <= now_s:
-            self._remembered.popitem(last=False)
-        if len(self._remembered) >= REMEMBERED_MAX:
-            self._remembered.popitem(last=False)
-        self._remembered[fingerprint] = (caller, now_s + REMEMBERED_S)
+        with self._lock:
+            self._remembered.pop(fingerprint, None)
+            while self._remembered and next(iter(self._remembered.values()))[2] <= now_s:
+                self._remembered.popitem(last=False)
+            if len(self._remembered) >= REMEMBERED_MAX:
+                self._remembered.popitem(last=False)
+            self._remembered[fingerprint] = (account.user_id, account.stamp, now_s + REMEMBERED_S)
+
+
+class _Turn:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.wanted_by = 0
 
 
 def _attempts_key(address: str) -> str:
     return f"wrong-credentials/{address}"
 
 
-def init_auth(app: Flask, config: Config, attempts: AttemptCounter, clock: Clock) -> None:
+def init_auth(
+    app: Flask, config: Config, accounts: Accounts, attempts: AttemptCounter, clock: Clock
+) -> None:
     """Check the credentials of every request to `app` that brings some.
 
-    Register it before init_limits, which counts by caller. Hashes the password of the first admin (0.1 s).
-    Without that password the protected endpoints refuse to work, and the log says why.
+    Register it before init_limits, which counts by caller.
     """
-    accounts = _first_admin(config)
-    if not accounts:
+    if accounts.first_admin is None:
         log.warning(
-            "no admin is configured: the protected endpoints refuse to work "
+            "no admin is configured: as long as there are no users, the protected endpoints refuse to work "
             "until BASIC_AUTH_USERNAME and BASIC_AUTH_PASSWORD are set"
         )
-    app.extensions[EXTENSION] = Authenticator(accounts, attempts, clock)
+    tokens = AccessTokens(config.jwt_secret_key, clock)
+    app.extensions[EXTENSION] = Authenticator(accounts, tokens, attempts, clock, config.web_threads)
     app.before_request(_identify)
 
 
-def _first_admin(config: Config) -> dict[str, Account]:
+def hash_password(password: str) -> str:
+    """The hash of a password in `normal` form. Takes 0.1 s: a worker asks its Authenticator."""
+    return generate_password_hash(password, HASH_METHOD)
+
+
+def first_admin(config: Config) -> Account | None:
+    """The account of the settings, if they have one. Hashes its password (0.1 s).
+
+    All workers give it the same stamp, or a token of one would be worth nothing to the others; and another one when
+    the password is changed. It stands in tokens, so it must tell nothing about the password.
+    """
     if not (config.basic_auth_username and config.basic_auth_password):
-        return {}
-    user_id = _normal(config.basic_auth_username)
-    password_hash = generate_password_hash(_normal(config.basic_auth_password), HASH_METHOD)
-    return {user_id: Account(Caller(user_id, Role.ADMIN), password_hash)}
+        return None
+    user_id, password = normal(config.basic_auth_username), normal(config.basic_auth_password)
+    key = (config.jwt_secret_key or secrets.token_hex()).encode()
+    stamp = hmac.new(key, f"{user_id}:{password}".encode(), "sha256").hexdigest()[:16]
+    return Account(user_id, Role.ADMIN, hash_password(password), stamp)
 
 
 def required(*roles: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -221,9 +262,9 @@ def required(*roles: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             caller = current_caller()
             if caller is None:
-                _refuse(HTTPStatus.UNAUTHORIZED)
+                refuse(HTTPStatus.UNAUTHORIZED)
             if roles and caller.role not in roles:
-                _refuse(HTTPStatus.FORBIDDEN)
+                refuse(HTTPStatus.FORBIDDEN)
             return view(*args, **kwargs)
 
         return guarded
@@ -235,6 +276,31 @@ def current_caller() -> Caller | None:
     """Return who is calling, None for somebody who gave no credentials."""
     caller: Caller | None = g.get("caller")
     return caller
+
+
+def current_account() -> Account:
+    """Return the account of the caller, for a view that is `required`."""
+    account: Account = g.account
+    return account
+
+
+def is_by_password() -> bool:
+    """Whether the caller has given a password, not a token."""
+    return _scheme() == "basic"
+
+
+def is_password_right(user_id: str, password: str) -> bool:
+    """Whether a password that came with the request is the user's; a wrong one counts like one in a header.
+
+    Raises `ApiProblem` 429 when there were too many.
+    """
+    return _verify(user_id, normal(password)) is not None
+
+
+def authenticator() -> Authenticator:
+    """The authenticator of the current app."""
+    found: Authenticator = current_app.extensions[EXTENSION]
+    return found
 
 
 def client_address() -> str:
@@ -263,6 +329,10 @@ class StrictBasicAuth(HTTPBasicAuth):
     is not UTF-8. Here all of these are no credentials at all.
     """
 
+    def is_compatible_auth(self, headers: Any) -> bool:
+        """Whether the header says Basic, in any case (RFC 9110, 11.1)."""
+        return _scheme() == "basic"
+
     def get_auth(self) -> Authorization | None:
         """Return user name and password of the request, None when the header has no such thing (RFC 7617,
         2)."""
@@ -276,15 +346,27 @@ class StrictBasicAuth(HTTPBasicAuth):
         user_id, colon, password = credentials.partition(":")
         if not colon:
             return None
-        return Authorization("basic", {"username": _normal(user_id), "password": _normal(password)})
+        return Authorization("basic", {"username": normal(user_id), "password": normal(password)})
 
 
-def _verify(user_id: str, password: str) -> Caller | None:
+class StrictTokenAuth(HTTPTokenAuth):
+    """flask-httpauth's Bearer, with its scheme in any case."""
+
+    def is_compatible_auth(self, headers: Any) -> bool:
+        """Whether the header says Bearer."""
+        return _scheme() == "bearer"
+
+
+def _scheme() -> str:
+    return request.headers.get("Authorization", "").partition(" ")[0].lower()
+
+
+def _verify(user_id: str, password: str) -> Account | None:
     if not user_id:
         # This is also what flask-httpauth passes when there are no credentials to be read.
         return None
     try:
-        return _authenticator().check(user_id, password, client_address())
+        return authenticator().check(user_id, password, client_address())
     except TooManyFailures as error:
         raise ApiProblem(
             HTTPStatus.TOO_MANY_REQUESTS,
@@ -293,27 +375,37 @@ def _verify(user_id: str, password: str) -> Caller | None:
         ) from None
 
 
-def _refuse(status: int) -> NoReturn:
+def _verify_token(token: str | None) -> Account | None:
+    return authenticator().check_token(token) if token else None
+
+
+def refuse(status: int) -> NoReturn:
     """Raise the problem of a request without the right credentials (401), or with too little right (403)."""
-    if not len(_authenticator().accounts):
+    if not authenticator().accounts.exist():
         raise ApiProblem(
             HTTPStatus.FORBIDDEN,
             "authentication_not_configured",
             "This service has no users. Its operator must set BASIC_AUTH_USERNAME and BASIC_AUTH_PASSWORD.",
         )
     # RFC 9110, section 15.5.2: a 401 says how to authenticate.
-    headers = {"WWW-Authenticate": CHALLENGE} if status == HTTPStatus.UNAUTHORIZED else {}
-    raise ApiProblem(status, headers=headers)
+    if status != HTTPStatus.UNAUTHORIZED:
+        raise ApiProblem(status)
+    challenges = [CHALLENGE, BEARER_CHALLENGE] if _scheme() == "bearer" else [CHALLENGE]
+    raise ApiProblem(status, headers={"WWW-Authenticate": challenges})
 
 
 # How a caller may prove who he is. Stateless: accounts and memory belong to the app that serves the request.
-schemes = StrictBasicAuth(realm=REALM)
-schemes.verify_password(_verify)
-schemes.error_handler(_refuse)
+_basic = StrictBasicAuth(realm=REALM)
+_basic.verify_password(_verify)
+_basic.error_handler(refuse)
+_bearer = StrictTokenAuth(realm=REALM)
+_bearer.verify_token(_verify_token)
+_bearer.error_handler(refuse)
+schemes = MultiAuth(_basic, _bearer)
 
 
 @schemes.login_required
-def _caller_by_credentials() -> Any:
+def _account_by_credentials() -> Any:
     return schemes.current_user()
 
 
@@ -323,15 +415,10 @@ def _identify() -> None:
     # Nor does a probe's wrong password make the service look ill.
     if request.endpoint is None or request.blueprint == "service":
         return
-    if "Authorization" in request.headers:
-        g.caller = _caller_by_credentials()
-
-
-def _authenticator() -> Authenticator:
-    authenticator: Authenticator = current_app.extensions[EXTENSION]
-    return authenticator
-
-
-def _normal(text: str) -> str:
-    """Return the one form of texts that look alike to people: NFC, as RFC 8265 has it for passwords."""
-    return unicodedata.normalize("NFC", text)
+    # OPTIONS is answered by Flask, and browsers send it without.
+    if "Authorization" in request.headers and request.method != "OPTIONS":
+        account: Account = _account_by_credentials()
+        if account.pseudonym is not None and request.endpoint != ERASING_ENDPOINT:
+            refuse(HTTPStatus.UNAUTHORIZED)
+        g.account = account
+        g.caller = Caller(account.user_id, account.role)

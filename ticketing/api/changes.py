@@ -13,7 +13,7 @@ from ..errors import EventNotFound
 from ..feed import AfterTheLastChange
 from ..ids import is_event_id
 from ..services import services
-from . import admission, auth
+from . import admission, auth, permissions
 from .auth import Role
 from .bodies import StrictParser
 from .openapi import documented, leads_on
@@ -33,6 +33,7 @@ def changes(query: dict[str, Any], event_id: str) -> Any:
     """What happened to an event after a version, in order. With `wait`, an empty page waits for the next change."""
     if not is_event_id(event_id):
         raise EventNotFound(event_id)
+    permissions.require_staff_of_event(event_id)
     try:
         page = services().feed.page(
             event_id, query["after"], query["limit"], query["wait"], before_wait=admission.leave

@@ -14,7 +14,7 @@ from ..domain.model import EventState, Order, OrderStatus
 from ..errors import EventNotFound
 from ..ids import is_event_id
 from ..services import services
-from . import auth
+from . import auth, permissions
 from .answers import caller_id, headers_of, seen_event
 from .auth import Role
 from .bodies import StrictParser
@@ -77,6 +77,7 @@ def event(event_id: str) -> Response:
 def update(body: dict[str, Any], event_id: str) -> Any:
     """Change an event. More tickets go to the waiting list in the same step, first come, first served."""
     _check_event_id(event_id)
+    permissions.require_staff_of_event(event_id)
     command = Update(event_id=event_id, by=caller_id(), fields=body, version=_version_wanted())
     answer = services().manager.execute(command)
     seen = seen_event(answer)
@@ -90,6 +91,7 @@ def update(body: dict[str, Any], event_id: str) -> Any:
 def cancel(event_id: str) -> Any:
     """Sell no more tickets of an event, for good. Orders stay on record and may still be cancelled."""
     _check_event_id(event_id)
+    permissions.require_staff_of_event(event_id)
     caller = caller_id()
     command = CancelEvent(event_id=event_id, by=caller, request=request_key(caller, {}))
     answer = services().manager.execute(command)
@@ -109,11 +111,10 @@ def availability(event_id: str) -> EventState:
 @blueprint.response(200, WaitingPageSchema, headers=leads_on())
 @documented(blueprint, 404, 422)
 def waiting_list(query: dict[str, Any], event_id: str) -> Any:
-    """Who waits, first come first. Staff see order and user too."""
+    """Who waits, first come first. Staff of the event see order and user too."""
     after = number_after(query)
     state = _state_of(event_id)
-    caller = auth.current_caller()
-    names_shown = caller is not None and caller.is_staff
+    names_shown = permissions.is_staff_of(state.event)
 
     def show(order: Order) -> dict[str, Any]:
         place = {
@@ -123,7 +124,7 @@ def waiting_list(query: dict[str, Any], event_id: str) -> Any:
         }
         return place | ({"order_id": order.order_id, "user_id": order.user_id} if names_shown else {})
 
-    body, headers = page_of(state.waiting_orders(after), query["limit"], show)
+    body, headers = page_of(state.waiting_orders(after), query["limit"], show, _number)
     return body, 200, headers
 
 
@@ -136,6 +137,7 @@ def orders(query: dict[str, Any], event_id: str) -> Any:
     """The orders of an event in the order of their arrival, cancelled ones too."""
     after = number_after(query)
     state = _state_of(event_id)
+    permissions.require_staff_of(state)
     wanted = {name: query[name] for name in ("status", "user_id") if name in query}
     # Who waits is known; the others are looked through, from the page's first on.
     waiting_only = query.get("status") == OrderStatus.WAITING
@@ -145,9 +147,13 @@ def orders(query: dict[str, Any], event_id: str) -> Any:
         if all(getattr(order, name) == value for name, value in wanted.items())
     )
     body, headers = page_of(
-        found, query["limit"], lambda order: order_view(order, state.waiting_position(order))
+        found, query["limit"], lambda order: order_view(order, state.waiting_position(order)), _number
     )
     return body, 200, headers
+
+
+def _number(order: Order) -> int:
+    return order.number
 
 
 def _state_of(event_id: str) -> EventState:

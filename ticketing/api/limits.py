@@ -1,8 +1,8 @@
 """How often somebody may call: flask-limiter over counters that never stand in the way.
 
 A client is its user, or without credentials its address. All endpoints share one limit a client,
-RATELIMIT_DEFAULT; those that change an event have one of their own each, RATELIMIT_BOOK. Counting is by fixed
-windows: a window begins with the first request in it.
+RATELIMIT_DEFAULT; those that change an event have one of their own each, RATELIMIT_BOOK, and so have those that
+register and log in, RATELIMIT_AUTH. Counting is by fixed windows: a window begins with the first request in it.
 
 Two things are done here and not by flask-limiter and limits:
 
@@ -19,7 +19,7 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from flask import Flask, Response, g, request
@@ -243,13 +243,13 @@ def init_limits(
     counter: GuardedCounter,
     clock: Clock,
     *,
-    tight: Collection[str],
+    tight: Mapping[str, str],
     unlimited: Collection[str],
 ) -> Limiter:
     """Limit the requests to `app`, and trust as many proxies in front of it as TRUSTED_PROXIES says.
 
-    `tight` names the endpoints that take RATELIMIT_BOOK, each by itself, instead of RATELIMIT_DEFAULT,
-    `unlimited` those that take none. Call it after the blueprints are registered and after init_auth. Raises
+    `tight` names the endpoints that have a limit of their own instead of RATELIMIT_DEFAULT, each by itself, and
+    `unlimited` those that have none. Call it after the blueprints are registered and after init_auth. Raises
     ValueError where a name is no endpoint: a misspelt one would be left without its limit.
     """
     unknown = {*tight, *unlimited} - app.view_functions.keys()
@@ -260,7 +260,7 @@ def init_limits(
     def limits_of_request() -> str:
         if request.endpoint in unlimited:
             return ""
-        return config.ratelimit_book if request.endpoint in tight else config.ratelimit_default
+        return tight.get(request.endpoint or "", config.ratelimit_default)
 
     def scope(endpoint: str) -> str:
         return endpoint if endpoint in tight else "all"

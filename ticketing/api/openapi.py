@@ -35,6 +35,7 @@ IF_MATCH = {
     "schema": {"type": "string"},
     "description": "The `ETag` of the event that the change is meant for, or `*` for whatever it is now.",
 }
+SCHEMES: list[dict[str, Any]] = [{"basic": []}, {"bearer": []}]
 ASSETS = Path(flask_swagger_ui.__file__).parent / "dist"
 
 SETTINGS = {
@@ -48,7 +49,10 @@ SETTINGS = {
     "API_SPEC_OPTIONS": {
         "info": {"description": "Book tickets for events. First come, first served."},
         "components": {
-            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+            "securitySchemes": {
+                "basic": {"type": "http", "scheme": "basic"},
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
         },
     },
 }
@@ -94,12 +98,12 @@ def documented(
 ) -> Callable[[View], View]:
     """Document what a view has beside its schemas: the `statuses` of its errors and those of every view.
 
-    `protected`: wants HTTP Basic. `takes_body`: a JSON body. `takes_key`: an `Idempotency-Key`, as whatever
-    takes a body unless told.
+    `protected`: wants credentials, Basic or Bearer. `takes_body`: a JSON body. `takes_key`: an `Idempotency-Key`, as
+    whatever takes a body unless told.
     """
     errors = {*statuses, *COMMON_ERRORS}
     # Where credentials are not needed they are taken all the same: limits count by user, staff see more.
-    operation: dict[str, Any] = {"security": [{"basic": []}] if protected else [{}, {"basic": []}]}
+    operation: dict[str, Any] = {"security": SCHEMES if protected else [{}, *SCHEMES]}
     if takes_body:
         errors |= {400, 413, 415, 422}
     if takes_body if takes_key is None else takes_key:

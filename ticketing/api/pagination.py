@@ -1,7 +1,7 @@
 """Lists: `limit` and `after` in, `items` and `next` out, and a `Link` to the next page (RFC 8288).
 
-A cursor holds the number of the last item shown. Orders keep their number for ever, so a page goes on where the
-one before it ended, whatever was booked or cancelled meanwhile.
+A cursor holds what the list is sorted by of the last item shown: the number of an order, the id of a user. Both are
+kept for ever, so a page goes on where the one before it ended, whatever came or went meanwhile.
 """
 
 from __future__ import annotations
@@ -9,44 +9,63 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from flask import request
 
-from ..domain.model import Order
 from .problems import ApiProblem
 
+Item = TypeVar("Item")
 Page = tuple[dict[str, Any], dict[str, str]]
 
 
 def page_of(
-    orders: Iterator[Order], limit: int, show: Callable[[Order], dict[str, Any]]
+    items: Iterator[Item], limit: int, show: Callable[[Item], Any], place: Callable[[Item], int | str]
 ) -> Page:
-    """The first `limit` of `orders`, shown by `show`: the body of the answer and its headers."""
-    shown = list(islice(orders, limit + 1))
+    """The first `limit` of `items`, shown by `show`: the body of the answer and its headers.
+
+    `place` is what the list is sorted by.
+    """
+    shown = list(islice(items, limit + 1))
     if len(shown) <= limit:
-        return {"items": [show(order) for order in shown], "next": None}, {}
+        return {"items": [show(item) for item in shown], "next": None}, {}
     shown.pop()
-    cursor = _encoded(shown[-1].number)
+    cursor = _encoded(place(shown[-1]))
     query = urlencode({**request.args.to_dict(), "after": cursor})
     link = f'<{request.path}?{query}>; rel="next"'
-    return {"items": [show(order) for order in shown], "next": cursor}, {"Link": link}
+    return {"items": [show(item) for item in shown], "next": cursor}, {"Link": link}
 
 
 def number_after(query: dict[str, Any]) -> int:
     """The number behind the cursor of a query; 0 without one. Raises `ApiProblem` 422 for what is no cursor."""
-    cursor = query.get("after")
-    if cursor is None:
-        return 0
+    text = text_after(query, "0")
     try:
-        number = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError:  # binascii.Error is one
+        number = int(text)
+    except ValueError:
         number = -1
-    if number < 0 or _encoded(number) != cursor:
-        raise ApiProblem(422, members={"errors": {"after": ["Not a cursor of this list."]}})
+    if number < 0 or str(number) != text:
+        raise _no_cursor()
     return number
 
 
-def _encoded(number: int) -> str:
-    return base64.urlsafe_b64encode(str(number).encode()).decode().rstrip("=")
+def text_after(query: dict[str, Any], first: str = "") -> str:
+    """The text behind the cursor of a query; `first` without one. Raises `ApiProblem` 422 for what is no cursor."""
+    cursor = query.get("after")
+    if cursor is None:
+        return first
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except ValueError:  # binascii.Error and UnicodeDecodeError are
+        raise _no_cursor() from None
+    if not text or _encoded(text) != cursor:
+        raise _no_cursor()
+    return text
+
+
+def _no_cursor() -> ApiProblem:
+    return ApiProblem(422, members={"errors": {"after": ["Not a cursor of this list."]}})
+
+
+def _encoded(place: int | str) -> str:
+    return base64.urlsafe_b64encode(str(place).encode()).decode().rstrip("=")

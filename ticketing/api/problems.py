@@ -54,7 +54,7 @@ FIELDS: Mapping[type[errors.TicketingError], str] = {
 # What Werkzeug and Flask raise by themselves, by status: the code and a sentence without their HTML.
 HTTP_CODES: Mapping[int, tuple[str, str]] = {
     400: ("bad_request", "The request cannot be understood."),
-    401: ("unauthorized", "This needs a user name and a password (HTTP Basic)."),
+    401: ("unauthorized", "This needs a user name and a password (HTTP Basic), or an access token (Bearer)."),
     403: ("forbidden", "This user may not do that."),
     404: ("not_found", "There is nothing at this path."),
     405: ("method_not_allowed", "This path does not answer to this method."),
@@ -85,7 +85,7 @@ class ApiProblem(Exception):
         code: str | None = None,
         detail: str | None = None,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | list[str]] | None = None,
         members: Mapping[str, Any] | None = None,
     ) -> None:
         usual_code, usual_detail = HTTP_CODES.get(status) or _phrases(status)
@@ -130,7 +130,7 @@ def problem_of(error: errors.TicketingError) -> ApiProblem:
     field = FIELDS.get(type(error))
     if field is not None:
         members["errors"] = {field: [error.message]}
-    headers = {}
+    headers: dict[str, str | list[str]] = {}
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, errors.SalesNotOpen):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -16,6 +16,8 @@ from zoneinfo import available_timezones
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, validate, validates_schema
 
+from .. import passwords
+from ..domain.accounts import Role
 from ..domain.changes import Change
 from ..domain.model import (
     MAX_TICKETS_PER_ORDER,
@@ -26,6 +28,7 @@ from ..domain.model import (
     TransitionType,
 )
 from ..ids import EVENT_ID_PATTERN, is_event_id
+from ..passwords import normal
 
 TOTAL_TICKETS_MAX = 10_000_000
 TICKETS_PER_ORDER_MAX = 1_000
@@ -42,13 +45,24 @@ _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _SPACE = r"\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXT_PATTERN = f"^[^{_CONTROL}{_SPACE}]([^{_CONTROL}]*[^{_CONTROL}{_SPACE}])?$"
 
+ACCOUNT_NAME_PATTERN = (
+    rf"^(?!(me|\.{{1,2}})$)[^{_CONTROL}{_SPACE}:/]([^{_CONTROL}:/]*[^{_CONTROL}{_SPACE}:/])?$"
+)
+
 
 class Text(fields.String):
     """A string that can be shown and stored: no control characters, no lone surrogates, no blank ends."""
 
-    def __init__(self, *, length_max: int, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        length_max: int,
+        metadata: dict[str, Any] | None = None,
+        validate_more: Sequence[Callable[[str], None]] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
-            validate=[validate.Length(1, length_max), _is_text],
+            validate=[validate.Length(1, length_max), _is_text, *validate_more],
             metadata={"pattern": TEXT_PATTERN} | (metadata or {}),
             **kwargs,
         )
@@ -127,6 +141,19 @@ def _timezones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
+def _is_unicode(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("Surrogates are not allowed.") from None
+
+
+def _is_account_name(value: str) -> None:
+    # RFC 7617, 2: a colon would end the name. The others would not lead to /users/<user_id>.
+    if ":" in value or "/" in value or value in ("me", ".", ".."):
+        raise ValidationError("Must not contain ':' or '/', nor be 'me', '.' or '..'.")
+
+
 def _is_event_id(value: str) -> None:
     if not is_event_id(value):
         raise ValidationError("Must be 1 to 64 letters, digits, '-' or '_', and begin with a letter or a digit.")
@@ -138,8 +165,19 @@ def _event_id(*, metadata: dict[str, Any], **kwargs: Any) -> fields.String:
     return fields.String(validate=_is_event_id, metadata=metadata | {"pattern": pattern}, **kwargs)
 
 
-def _user_id(**kwargs: Any) -> Text:
-    return Text(length_max=USER_ID_LENGTH_MAX, **kwargs)
+class UserId(Text):
+    """A user's id. Case matters."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(length_max=USER_ID_LENGTH_MAX, **kwargs)
+
+
+class Password(fields.String):
+    """A password as it is typed, white space and all. Whether it is a good one is for passwords.py to say."""
+
+    def __init__(self, *, required: bool = True) -> None:
+        length = validate.Length(passwords.LENGTH_MIN, passwords.LENGTH_MAX)
+        super().__init__(required=required, validate=[length, _is_unicode])
 
 
 # In.
@@ -190,7 +228,7 @@ class BookSchema(StrictSchema):
     """POST /book."""
 
     event_id = _event_id(required=True, metadata={"example": "concert-2027"})
-    user_id = _user_id(required=True, metadata={"example": "ada"})
+    user_id = UserId(metadata={"description": "The caller unless told.", "example": "ada"})
     quantity = Whole(
         load_default=1,
         validate=validate.Range(min=1),
@@ -211,7 +249,7 @@ class CancelSchema(StrictSchema):
 
     order_id = Text(length_max=ORDER_ID_LENGTH_MAX)
     event_id = _event_id(metadata={"example": "concert-2027"})
-    user_id = _user_id(metadata={"example": "ada"})
+    user_id = UserId(metadata={"example": "ada"})
 
     @validates_schema
     def _names_one_order(self, data: dict[str, Any], **kwargs: Any) -> None:
@@ -249,6 +287,47 @@ class ChangesQuerySchema(StrictSchema):
         validate=validate.Range(0, CHANGES_WAIT_S_MAX),
         metadata={"description": "How many seconds to wait when there are no changes yet."},
     )
+
+
+class RegisterSchema(StrictSchema):
+    """POST /users."""
+
+    user_id = UserId(
+        required=True,
+        validate_more=[_is_account_name],
+        post_load=normal,
+        metadata={"example": "ada", "pattern": ACCOUNT_NAME_PATTERN},
+    )
+    password = Password()
+    role = fields.String(load_default=Role.CUSTOMER.value, validate=validate.OneOf([role.value for role in Role]))
+
+
+class ChangeMyAccountSchema(StrictSchema):
+    """PATCH /users/me."""
+
+    current_password = fields.String(required=True, validate=[validate.Length(1, 1024), _is_unicode])
+    password = Password()
+
+
+class ChangeAccountSchema(StrictSchema):
+    """PATCH /users/<user_id>."""
+
+    class Meta(StrictSchema.Meta):
+        json_schema = {"minProperties": 1}
+
+    password = Password(required=False)
+    role = fields.String(validate=validate.OneOf([role.value for role in Role]))
+
+    @validates_schema
+    def _changes_something(self, data: dict[str, Any], **kwargs: Any) -> None:
+        if not data:
+            raise ValidationError("Send password or role.")
+
+
+class RefreshTokenSchema(StrictSchema):
+    """POST /auth/refresh, /auth/revoke."""
+
+    refresh_token = fields.String(required=True, validate=validate.Length(1, 200))
 
 
 # Out.
@@ -369,6 +448,29 @@ class ChangePageSchema(Schema):
 
     items = fields.List(fields.Nested(ChangeSchema))
     next = fields.Integer(metadata={"description": "The version to go on from."})
+
+
+class UserSchema(Schema):
+    """A user."""
+
+    user_id = fields.String()
+    role = fields.String(metadata={"enum": [role.value for role in Role]})
+
+
+class UserPageSchema(Schema):
+    """A page of users by id."""
+
+    items = fields.List(fields.Nested(UserSchema))
+    next = fields.String(allow_none=True)
+
+
+class TokensSchema(Schema):
+    """What a login or a refresh gives."""
+
+    access_token = fields.String(metadata={"description": "For `Authorization: Bearer`."})
+    token_type = fields.String(metadata={"enum": ["Bearer"]})
+    expires_in = fields.Integer(metadata={"description": "Seconds until the access token ends."})
+    refresh_token = fields.String(metadata={"description": "For `POST /auth/refresh`, once."})
 
 
 class HealthSchema(Schema):

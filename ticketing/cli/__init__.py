@@ -2,6 +2,7 @@
 
     database.py  init-db
     ledger.py    ledger verify, ledger export, ledger import
+    users.py     users create, list, set-role, reset-password
     terminal.py  what they share: sentences, progress, exit statuses
 """
 
@@ -11,9 +12,11 @@ from flask import Flask
 
 from .database import init_db
 from .ledger import ledger_commands
+from .users import user_commands
 
 
 def register_cli(app: Flask) -> None:
     """Add the commands to `flask --app wsgi`."""
     app.cli.add_command(init_db)
     app.cli.add_command(ledger_commands)
+    app.cli.add_command(user_commands)

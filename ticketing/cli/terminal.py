@@ -13,6 +13,7 @@ import click
 import pymongo
 from pymongo.errors import PyMongoError
 
+from ..errors import StorageUnavailable
 from ..services import services
 
 Item = TypeVar("Item")
@@ -41,7 +42,7 @@ def storage() -> Iterator[None]:
         with pymongo.timeout(PING_DEADLINE_S):
             services().database.command("ping")
         yield
-    except PyMongoError as error:
+    except (PyMongoError, StorageUnavailable) as error:
         # The type only: messages of the driver quote addresses, and may quote more.
         fail(f"MongoDB did not answer as it should ({type(error).__name__}). See MONGODB_URI.")
 

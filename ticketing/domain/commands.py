@@ -56,3 +56,11 @@ class Cancel(Command):
 
     order_id: str | None = None
     user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pseudonymize(Command):
+    """Give all orders of a user to a pseudonym, and the event too where it is his. `by` must not be his name."""
+
+    user_id: str
+    pseudonym: str

@@ -36,7 +36,7 @@ from ..errors import (
     TooManyPromotions,
     VersionConflict,
 )
-from .commands import Book, Cancel, CancelEvent, Command, Initialize, Update
+from .commands import Book, Cancel, CancelEvent, Command, Initialize, Pseudonymize, Update
 from .fold import answer_to, fold
 from .model import (
     Answer,
@@ -203,6 +203,18 @@ def _promotions(
         yield {"order_id": order.order_id, "status": OrderStatus.CONFIRMED}
 
 
+def _pseudonymize(state: EventState, command: Pseudonymize, at: datetime) -> Transition:
+    event = {"organizer": command.pseudonym} if _event(state).organizer == command.user_id else None
+    orders = tuple(
+        OrderChange(order_id=order.order_id, user_id=command.pseudonym)
+        for order in state.orders_by_arrival()
+        if order.user_id == command.user_id
+    )
+    if not orders and event is None:
+        raise OrderNotFound
+    return _transition(state, command, at, TransitionType.PSEUDONYMIZED, event=event, orders=orders)
+
+
 def _event(state: EventState) -> Event:
     if state.event is None:
         raise EventNotFound(state.event_id)
@@ -240,4 +252,5 @@ _RULES: dict[type[Command], Callable[..., Transition]] = {
     CancelEvent: _cancel_event,
     Book: _book,
     Cancel: _cancel,
+    Pseudonymize: _pseudonymize,
 }

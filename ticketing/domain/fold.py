@@ -41,6 +41,7 @@ _EVENT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "total_tickets": (int,),
     "max_tickets_per_order": (int,),
     "max_tickets_per_user": (int, NoneType),
+    "organizer": _TEXT,
     "venue": _TEXT,
     "description": _TEXT,
     "timezone": _TEXT,
@@ -69,6 +70,8 @@ def answer_to(state: EventState, transition: Transition) -> Answer:
         return Answer(refusal=transition.refusal)
     if _is_about_event(transition):
         return Answer(event=state, promoted=_orders_named(state, transition))
+    if transition.type is TransitionType.PSEUDONYMIZED:
+        return Answer()
     return _order_answer(state, transition)
 
 
@@ -117,7 +120,11 @@ class Folding:
         if transition.version != self.version + 1:
             raise self._contradiction(transition, f"follows {self.version}")
         self.version = transition.version
-        if transition.type is not TransitionType.REMEMBERED:
+        if transition.type is TransitionType.PSEUDONYMIZED:
+            self.updated_at = transition.at
+            self._pseudonymize(transition)
+            self._check_tickets(transition)
+        elif transition.type is not TransitionType.REMEMBERED:
             self.updated_at = transition.at
             if transition.event is not None:
                 self._set_event(transition.event, transition)
@@ -143,7 +150,8 @@ class Folding:
         if transition.type is TransitionType.INITIALIZED:
             if self.event is not None:
                 raise self._contradiction(transition, "initializes the event again")
-            event = Event(event_id=self.event_id, created_at=transition.at, **fields)
+            about = {"created_at": transition.at, "organizer": transition.by, **fields}
+            event = Event(event_id=self.event_id, **about)
         elif self.event is not None and transition.type in _CHANGES_EVENT:
             event = replace(self.event, **fields)
         else:
@@ -158,8 +166,9 @@ class Folding:
         if not (isinstance(order_id, str) and isinstance(user_id, str) and isinstance(quantity, int)):
             raise TypeError("an order's fields are of the wrong type")
         status, number, at = change["status"], len(self.numbers) + 1, transition.at
+        is_authenticated = transition.by is not None
         order = Order(
-            order_id, self.event_id, user_id, quantity, status, number, at, at, transition.version
+            order_id, self.event_id, user_id, quantity, status, number, at, at, transition.version, is_authenticated
         )
         if status not in NEXT_STATUSES[None]:
             raise self._contradiction(transition, f"makes the order {order_id} {status}")
@@ -181,6 +190,28 @@ class Folding:
         self.orders[number] = after
         self._count_out(before)
         self._count_in(after)
+
+    def _pseudonymize(self, transition: Transition) -> None:
+        """Orders get another name, and so do the answers that are kept of them.
+
+        In a ledger where the name has been replaced they have it already, some or all.
+        """
+        organizer = (transition.event or {}).get("organizer")
+        if self.event is not None and organizer is not None:
+            self.event = replace(self.event, organizer=organizer)
+        names = {change["order_id"]: change["user_id"] for change in transition.orders}
+        for order_id, name in names.items():
+            number = self.numbers[order_id]
+            before = self.orders[number]
+            after = before._replace(user_id=name, updated_at=transition.at, version=transition.version)
+            self.orders[number] = after
+            if before.is_active:
+                del self.active[before.user_id]
+                self.active[name] = number
+        keys = self.keys.finish()
+        self.keys = keys.mutate()
+        for key, kept in keys.items():
+            self.keys[key] = kept._replace(answer=_renamed(kept.answer, names, organizer))
 
     def _count_in(self, order: Order) -> None:
         """Its tickets are booked, or its place in line is taken."""
@@ -216,6 +247,22 @@ class Folding:
     def _contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
         where = f"event {self.event_id!r}: transition {transition.version} ({transition.type})"
         return LedgerContradiction(f"{where} {finding}")
+
+
+def _renamed(answer: Answer, names: Mapping[str, str], organizer: str | None) -> Answer:
+    """An answer with these names in the place of those of the orders, by order id, and of the organizer."""
+
+    def renamed(order: Order) -> Order:
+        return order._replace(user_id=names.get(order.order_id, order.user_id))
+
+    seen = answer.event
+    if seen is not None and seen.event is not None and organizer is not None:
+        seen = replace(seen, event=replace(seen.event, organizer=organizer))
+    return answer._replace(
+        order=answer.order and renamed(answer.order),
+        promoted=tuple(renamed(order) for order in answer.promoted),
+        event=seen,
+    )
 
 
 def _order_answer(seen: EventState | Folding, transition: Transition) -> Answer:

@@ -41,7 +41,8 @@ class EventStatus(StrEnum):
 
 
 class TransitionType(StrEnum):
-    """What a transition did. `remembered`: nothing but keep an answer for its Idempotency-Key."""
+    """What a transition did. `remembered`: nothing but keep an answer for its Idempotency-Key; `pseudonymized`: a
+    user was erased, and this alone gives orders to another name."""
 
     INITIALIZED = "initialized"
     BOOKED = "booked"
@@ -51,6 +52,7 @@ class TransitionType(StrEnum):
     UPDATED = "updated"
     EVENT_CANCELLED = "event_cancelled"
     REMEMBERED = "remembered"
+    PSEUDONYMIZED = "pseudonymized"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Event:
     """The concert: what its organizer said about it. Tickets are counted, not seated.
 
     Tickets are sold from `sales_open_at` until `sales_close_at` or `ends_at`, whichever is first; None is no bound.
+    `organizer` is who opened it with credentials: an organizer runs his own events only.
     """
 
     event_id: str
@@ -74,6 +77,7 @@ class Event:
     sales_open_at: datetime | None = None
     sales_close_at: datetime | None = None
     cancelled_at: datetime | None = None
+    organizer: str | None = None
 
     def sales_have_begun(self, at: datetime) -> bool:
         """Whether the time to book had come at `at`."""
@@ -93,7 +97,8 @@ class Order(NamedTuple):
     """`quantity` tickets of one user for one event; all of them are confirmed, or none.
 
     `number` is the order's place in the order of arrival (1, 2, 3, …) and never changes. `version` is that of
-    the transition which changed the order last.
+    the transition which changed the order last. `is_authenticated`: it was booked with credentials, by its user or by
+    staff; else its `user_id` is no more than what somebody has typed.
     """
 
     order_id: str
@@ -105,6 +110,7 @@ class Order(NamedTuple):
     created_at: datetime
     updated_at: datetime
     version: int
+    is_authenticated: bool = False
 
     @property
     def is_active(self) -> bool:

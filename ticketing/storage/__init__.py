@@ -4,5 +4,9 @@
     documents.py  transitions <-> documents
     archive.py    the ledger as lines of JSON: export and import
     ledger.py     append a commit, read what came after a version
+    names.py      a user's name in the ledgers, and its replacement by a pseudonym
+    retries.py    trying again until a deadline
     schema.py     indexes, and the views that people read
+    sessions.py   refresh tokens
+    users.py      accounts
 """

@@ -7,12 +7,10 @@ journals, reads see only what a majority has, from the primary: what this module
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pymongo
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
@@ -26,11 +24,10 @@ from ..domain.fold import LedgerContradiction
 from ..domain.model import Transition
 from ..errors import StorageUnavailable
 from .documents import commit_document, ledger_id, transitions_of
+from .retries import attempt, log_retry, retried
 
 if TYPE_CHECKING:
     from pymongo.database import Database
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 COLLECTION = "ledger"
@@ -38,9 +35,6 @@ COLLECTION = "ledger"
 # commits that is depends on what one holds, and is known after the first page.
 PAGE_SIZE = 2_000
 FIRST_PAGE_COMMITS = 50
-# One try. A frozen primary must not eat the whole deadline; and a majority may learn of a commit by heartbeat
-# only, every 2 s, while a secondary looks for a new source.
-ATTEMPT_S = 2.5
 
 
 def ledger_collection(database: Database[dict[str, Any]]) -> Collection[dict[str, Any]]:
@@ -90,7 +84,7 @@ class Ledger:
                     return bool(holder == document["nonce"])
             except PyMongoError as error:
                 unsettled = True
-                _log_retry("append", error)
+                log_retry("ledger append", error)
         raise StorageUnavailable
 
     def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
@@ -146,17 +140,10 @@ class Ledger:
         return None if found is None else found.get("nonce", b"")  # without one it is damaged, and not ours
 
     def _retried(self, read: Callable[[], T], deadline: float) -> T:
-        for _ in tries(self._clock, deadline):
-            try:
-                with self._attempt(deadline):
-                    return read()
-            except PyMongoError as error:
-                _log_retry("read", error)
-        raise StorageUnavailable
+        return retried(self._clock, deadline, read, "ledger read")
 
     def _attempt(self, deadline: float) -> Any:
-        """Bounds one try. The driver takes it for all that it does inside: selection, pool, socket, server."""
-        return pymongo.timeout(max(0.001, min(ATTEMPT_S, deadline - self._clock.monotonic())))
+        return attempt(self._clock, deadline)
 
 
 def _binaries(value: Any) -> Iterator[bytes]:
@@ -166,7 +153,3 @@ def _binaries(value: Any) -> Iterator[bytes]:
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _binaries(part)
-
-
-def _log_retry(what: str, error: PyMongoError) -> None:
-    log.warning("ledger %s did not succeed, trying again", what, extra={"error": type(error).__name__})

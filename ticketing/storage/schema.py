@@ -1,6 +1,6 @@
 """What `flask init-db` makes: the indexes of the ledger, and two views over it for people and their tools.
 
-The ledger is the only thing written. The views compute what one expects to find in a booking database, one
+The ledger is all that is written of events. The views compute what one expects to find in a booking database, one
 document an order and one an event, whenever somebody reads them.
 """
 
@@ -12,6 +12,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import CollectionInvalid
 
 from .ledger import COLLECTION, ledger_collection
+from .sessions import COLLECTION as SESSIONS
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 INDEXES = [
     # An Idempotency-Key holds for all events. Sparse: commits without a key cost nothing.
     IndexModel([("transitions.request.key", ASCENDING)], name="request_key", sparse=True),
+    # A user's orders over all events, and the events that he changed.
+    IndexModel([("transitions.orders.user_id", ASCENDING)], name="order_user", sparse=True),
+    IndexModel([("transitions.by", ASCENDING)], name="by", sparse=True),
+]
+
+SESSION_INDEXES = [
+    IndexModel([("user_id", ASCENDING)], name="user"),
+    # MongoDB removes a session when its last refresh token has expired.
+    IndexModel([("expires_at", ASCENDING)], name="expired", expireAfterSeconds=0),
 ]
 
 _IS_REMEMBERED = {"$eq": ["$transitions.type", "remembered"]}
@@ -97,6 +107,8 @@ EVENTS_VIEW: list[dict[str, Any]] = [
             ]
         }
     },
+    # Only an organizer who was erased stands among the fields of an event.
+    {"$unset": "organizer"},
 ]
 
 VIEWS = {"orders": ORDERS_VIEW, "events": EVENTS_VIEW}
@@ -105,6 +117,7 @@ VIEWS = {"orders": ORDERS_VIEW, "events": EVENTS_VIEW}
 def create_indexes_and_views(database: Database[dict[str, Any]]) -> None:
     """Make what is missing and bring the views up to date. May run at any time, any number of times."""
     ledger_collection(database).create_indexes(INDEXES)
+    database[SESSIONS].create_indexes(SESSION_INDEXES)
     for name, pipeline in VIEWS.items():
         try:
             database.create_collection(name, viewOn=COLLECTION, pipeline=pipeline)

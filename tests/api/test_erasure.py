@@ -1,0 +1,199 @@
+"""DELETE of users on a real mongod: the name is nowhere afterwards, the orders stay, an interruption does no harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from flask import Flask
+
+from ticketing.accounts import RECENT_S
+from ticketing.api.auth import Role
+from ticketing.audit import audit
+from ticketing.errors import StorageUnavailable
+from ticketing.storage.names import Names
+
+from .conftest import ADMIN, EVENT_ID, Answer, Api, Json, MakeApp, add_account, refused
+
+pytestmark = pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+
+RAW: CodecOptions[Any] = CodecOptions(RawBSONDocument)
+
+# Names that are nowhere by accident.
+ADA = ("ada-of-the-test", "correct horse battery staple")
+OLGA = ("olga-of-the-test", "a password of an organizer")
+
+
+@pytest.fixture
+def api(app: Flask) -> Api:
+    """A customer with a confirmed, a waiting and a cancelled order in events of an organizer, with keys and logins."""
+    api = Api(app)
+    add_account(app, ADA, Role.CUSTOMER)
+    add_account(app, OLGA, Role.ORGANIZER)
+    api.client.post("/auth/token", auth=ADA)
+    for event_id, total_tickets in ((EVENT_ID, 2), ("opera", 1), ("play", 1)):
+        api.initialize(total_tickets, event_id, auth=OLGA, key=f"open-{event_id}")
+        api.book("ben", event_id=event_id)
+    for event_id in (EVENT_ID, "opera"):
+        book(api, event_id)
+    api.post("/cancel", {"event_id": EVENT_ID, "user_id": ADA[0]}, auth=ADA, key="cancel")
+    book(api, EVENT_ID, key="book-again")
+    return api
+
+
+def book(api: Api, event_id: str, key: str | None = None) -> Answer:
+    """Book as Ada."""
+    answer = api.post("/book", {"event_id": event_id}, auth=ADA, key=key)
+    assert answer.status_code in (201, 202)
+    return answer
+
+
+def places(api: Api, name: str) -> list[str]:
+    """The collections whose documents hold a name, in their raw bytes."""
+    database = api.services.database
+    raw: Any = database.client.get_database(database.name, codec_options=RAW)
+    names = database.list_collection_names(filter={"type": "collection"})
+    return sorted(
+        each for each in names if any(name.encode() in document.raw for document in raw[each].find())
+    )
+
+
+def in_order(api: Api) -> None:
+    """Fail where a ledger is not in order."""
+    reports = list(audit(api.services.database))
+    assert len(reports) == 3
+    assert not [finding for report in reports for finding in report.findings]
+
+
+def orders(api: Api, event_id: str = EVENT_ID) -> list[Json]:
+    """All orders of an event."""
+    items: list[Json] = api.get(f"/events/{event_id}/orders", staff=True).json["items"]
+    return items
+
+
+def without_names(orders: list[Json]) -> list[Json]:
+    """What does not change when a user is erased."""
+    return [
+        {name: value for name, value in order.items() if name not in ("user_id", "updated_at", "version")}
+        for order in orders
+    ]
+
+
+@pytest.mark.parametrize("auth", [ADA, ADMIN])
+def test_a_user_is_erased(api: Api, make_app: MakeApp, auth: tuple[str, str]) -> None:
+    """By himself or by an admin: 204, and no byte of the database has the name; his orders stay, under a pseudonym, in
+    this worker, in another one that knew them by name, and in one that reads them for the first time."""
+    there = Api(make_app())
+    known = {event_id: orders(there, event_id) for event_id in (EVENT_ID, "opera")}
+    assert places(api, ADA[0]) == ["ledger", "sessions", "users"]
+    path = "/users/me" if auth is ADA else f"/users/{ADA[0]}"
+    assert api.client.delete(path, auth=auth).status_code == 204
+    assert places(api, ADA[0]) == []
+    in_order(api)
+    for reader in (api, there, Api(make_app())):
+        for event_id, before in known.items():
+            now = orders(reader, event_id)
+            assert without_names(now) == without_names(before)
+            assert {order["user_id"] for order in now} >= {"ben"}
+            [pseudonym] = {order["user_id"] for order in now} - {"ben"}
+            assert pseudonym.startswith("erased:")
+    refused(api.client.get("/users/me", auth=ADA), 401, "unauthorized")
+    refused(api.get(f"/users/{ADA[0]}", staff=True), 404, "user_not_found")
+
+
+def test_an_organizer_is_erased(api: Api, app: Flask, make_app: MakeApp) -> None:
+    """His events stay, and do not come to who takes his name next: not even in a worker that knew him."""
+    there = Api(make_app())
+    assert there.client.get(f"/events/{EVENT_ID}/orders", auth=OLGA).status_code == 200
+    assert api.client.delete("/users/me", auth=OLGA).status_code == 204
+    assert places(api, OLGA[0]) == []
+    in_order(api)
+    add_account(app, OLGA, Role.ORGANIZER)
+    there.app.extensions["ticketing"].clock.sleep(RECENT_S)
+    for reader in (api, there, Api(make_app())):
+        refused(reader.client.get(f"/events/{EVENT_ID}/orders", auth=OLGA), 403, "forbidden")
+
+
+def test_a_repeated_key(api: Api) -> None:
+    """Who repeats a request with its key gets its answer without the name."""
+    assert api.client.delete(f"/users/{ADA[0]}", auth=ADMIN).status_code == 204
+    add_account(api.app, ADA, Role.CUSTOMER)
+    again = api.post("/book", {"event_id": EVENT_ID}, auth=ADA, key="book-again")
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json["user_id"].startswith("erased:")
+
+
+@pytest.mark.parametrize("crash_at", ["events_naming", "replace 1", "replace 2", "remove_of", "remove"])
+def test_an_interrupted_erasure_is_completed(
+    api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, crash_at: str
+) -> None:
+    """Wherever it ends: the ledgers are in order and their orders the same, the user may do nothing but ask for the
+    rest of it, and when he has, the name is nowhere."""
+    before = without_names(orders(api))
+    with monkeypatch.context() as patch:
+        break_off(patch, api, crash_at)
+        refused(api.client.delete("/users/me", auth=ADA), 503, "storage_unavailable")
+    in_order(api)
+    assert places(api, ADA[0])
+    there = Api(make_app())
+    for reader in (api, there):
+        assert without_names(orders(reader)) == before
+    refused(there.post("/book", {"event_id": "play"}, auth=ADA), 401, "unauthorized")
+    refused(there.client.get("/users/me", auth=ADA), 401, "unauthorized")
+    refused(there.client.post("/auth/token", auth=ADA), 401, "unauthorized")
+    assert there.client.delete("/users/me", auth=ADA).status_code == 204
+    assert places(there, ADA[0]) == []
+    in_order(there)
+    assert without_names(orders(there)) == before
+
+
+def break_off(patch: pytest.MonkeyPatch, api: Api, at: str) -> None:
+    """Let a step of the erasure fail; `replace 2` is the second event."""
+    name, _, number = at.partition(" ")
+    calls_left = int(number or 1)
+    owner: Any = {"remove_of": api.services.sessions, "remove": api.services.accounts}.get(name, Names)
+    real = getattr(owner, name)
+
+    def fail(*args: Any) -> Any:
+        nonlocal calls_left
+        calls_left -= 1
+        if not calls_left:
+            raise StorageUnavailable
+        return real(*args)
+
+    patch.setattr(owner, name, fail)
+
+
+def test_a_name_without_an_account(api: Api) -> None:
+    """An admin erases it too: what was booked under it without credentials, or came late. Nothing at all is 404."""
+    assert api.client.delete("/users/ben", auth=ADMIN).status_code == 204
+    assert places(api, "\x04\0\0\0ben\0") == []
+    in_order(api)
+    refused(api.client.delete("/users/ben", auth=ADMIN), 404, "user_not_found")
+
+
+def test_bookings_meanwhile(api: Api, make_app: MakeApp) -> None:
+    """What another worker lets the user book while it does not know yet is erased as well."""
+    there = Api(make_app())
+    assert there.client.get("/users/me", auth=ADA).status_code == 200
+    clock = api.services.clock
+    real_sleep = clock.sleep
+
+    def sleep(seconds: float) -> None:
+        if seconds == RECENT_S:
+            book(there, "play")
+        real_sleep(seconds)
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    assert api.client.delete("/users/me", auth=ADA).status_code == 204
+    assert len(orders(api, "play")) == 2
+    assert places(api, ADA[0]) == []
+
+
+def test_without_replacing_the_name(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: were the name only forgotten by the workers, it would still be found."""
+    monkeypatch.setattr(Names, "replace", lambda *args: None)
+    assert api.client.delete("/users/me", auth=ADA).status_code == 204
+    assert places(api, ADA[0]) == ["ledger"]

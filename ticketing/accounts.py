@@ -1,0 +1,207 @@
+"""Accounts: who is it, is that still true, and their changes.
+
+What was proven once, a password or a token, holds as long as the account has the same stamp. That is asked with
+every request, and answered from memory for `RECENT_S`: so a change ends old credentials at once in the worker that
+made it and within that time in the others. A refusal never rests on memory: who has just been registered or has
+just changed a password elsewhere is found.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from .clock import Clock
+from .domain.accounts import Account, Role
+from .errors import StorageUnavailable
+
+RECENT_S = 3.0
+"""For so long another worker may take an account for what it was."""
+
+RECENT_MAX = 20_000
+
+LOOKUP_DEADLINE_S = 2.0
+"""A look at an account comes before the request's own deadline, and both together must stay within 10 s."""
+
+CHANGE_DEADLINE_S = 6.0
+
+
+class Users(Protocol):
+    """Where the accounts are kept; see storage/users.py."""
+
+    def find(self, user_ids: Iterable[str], deadline: float) -> dict[str, Account]:
+        """Those of these users who have an account."""
+
+    def page(self, after: str, limit: int, deadline: float) -> list[Account]:
+        """The first `limit` accounts after an id, by id."""
+
+    def add(self, account: Account, deadline: float) -> bool:
+        """Write a new account. False: its name is taken."""
+
+    def replace(self, account: Account, stamp: str, deadline: float) -> bool:
+        """Write an account in the place of itself as it was with `stamp`. False: it was changed meanwhile."""
+
+    def remove(self, user_id: str, deadline: float) -> None:
+        """Forget an account."""
+
+
+def new_stamp() -> str:
+    """96 random bits: no two stamps are the same."""
+    return secrets.token_urlsafe(12)
+
+
+class Accounts:
+    """The accounts of the database and the first admin, who is in the settings alone. Thread-safe.
+
+    Every method raises `StorageUnavailable` when MongoDB does not answer in time; the first admin needs none.
+    """
+
+    def __init__(self, users: Users, clock: Clock, first_admin: Account | None = None) -> None:
+        self.first_admin = first_admin
+        self._users = users
+        self._clock = clock
+        self._found = SharedLookup(self._find)
+        # Guards what follows. `_recent`: user id -> (the account, None where there is none; until when to believe it);
+        # `_changes`: how many accounts were changed here.
+        self._lock = threading.Lock()
+        self._changes = 0
+        self._recent: OrderedDict[str, tuple[Account | None, float]] = OrderedDict()
+
+    def exist(self) -> bool:
+        """Whether anybody could give credentials at all."""
+        return self.first_admin is not None or bool(self.page("", 1))
+
+    def is_first_admin(self, user_id: str) -> bool:
+        """Whether this is the account of the settings, which cannot be changed here."""
+        return self.first_admin is not None and self.first_admin.user_id == user_id
+
+    def fresh(self, user_id: str) -> Account | None:
+        """The account of a user as it is now, None where there is none."""
+        if self.first_admin is not None and self.is_first_admin(user_id):
+            return self.first_admin
+        return self._found(user_id)
+
+    def recent(self, user_id: str) -> Account | None:
+        """The account of a user as it is now or was within the last `RECENT_S`."""
+        account, until_s = self._recent.get(user_id, (None, 0.0))
+        return account if self._clock.monotonic() < until_s else self.fresh(user_id)
+
+    def still(self, user_id: str, stamp: str) -> Account | None:
+        """The account of a user if it still has this stamp."""
+        account = self.recent(user_id)
+        if account is None or account.stamp != stamp:
+            account = self.fresh(user_id)
+        return account if account is not None and account.stamp == stamp else None
+
+    def page(self, after: str, limit: int) -> list[Account]:
+        """The first `limit` accounts of the database whose ids come after `after`, by id."""
+        return self._users.page(after, limit, self._deadline(LOOKUP_DEADLINE_S))
+
+    def register(self, user_id: str, role: Role, password_hash: str) -> Account | None:
+        """A new account; None when the name is taken."""
+        if self.is_first_admin(user_id):
+            return None
+        account = Account(user_id, role, password_hash, new_stamp())
+        added = self._users.add(account, self._deadline(CHANGE_DEADLINE_S))
+        self.forget(user_id)
+        return account if added else None
+
+    def change(
+        self,
+        account: Account,
+        *,
+        role: Role | None = None,
+        password_hash: str | None = None,
+        pseudonym: str | None = None,
+    ) -> Account | None:
+        """Change what is given of an account, which ends all that rests on what it was.
+
+        None when `account` is not what it is now any more: somebody else has changed it.
+        """
+        changed = replace(
+            account,
+            role=role or account.role,
+            password_hash=password_hash or account.password_hash,
+            pseudonym=pseudonym or account.pseudonym,
+            stamp=new_stamp(),
+        )
+        replaced = self._users.replace(changed, account.stamp, self._deadline(CHANGE_DEADLINE_S))
+        self.forget(account.user_id)
+        return changed if replaced else None
+
+    def remove(self, user_id: str) -> None:
+        """Forget an account for good, if there is one."""
+        self._users.remove(user_id, self._deadline(CHANGE_DEADLINE_S))
+        self.forget(user_id)
+
+    def forget(self, user_id: str) -> None:
+        """Take nothing from memory about this user the next time."""
+        with self._lock:
+            self._changes += 1
+            self._recent.pop(user_id, None)
+
+    def _find(self, user_ids: Iterable[str]) -> dict[str, Account]:
+        began_s, changes = self._clock.monotonic(), self._changes
+        found = self._users.find(user_ids, began_s + LOOKUP_DEADLINE_S)
+        with self._lock:
+            if self._changes != changes:
+                return found  # it may be older than a change that was made here meanwhile
+            for user_id in user_ids:
+                self._recent.pop(user_id, None)
+                self._recent[user_id] = (found.get(user_id), began_s + RECENT_S)
+            while len(self._recent) > RECENT_MAX:
+                self._recent.popitem(last=False)
+        return found
+
+    def _deadline(self, seconds: float) -> float:
+        return self._clock.monotonic() + seconds
+
+
+class SharedLookup:
+    """Looks users up, all who ask while a look-up is under way with the one that follows.
+
+    A crowd that books without credentials asks for a new name with each request; so it costs a round trip a batch.
+    """
+
+    def __init__(self, find: Callable[[Iterable[str]], dict[str, Account]]) -> None:
+        self._find = find
+        self._lock = threading.Lock()  # guards `_next`
+        self._next = _Batch()
+        self._finding = threading.Lock()  # held by the one batch that is under way
+
+    def __call__(self, user_id: str) -> Account | None:
+        """The account as it is at a moment after this call began. Raises what `find` raises."""
+        with self._lock:
+            batch = self._next
+            leads = not batch.user_ids
+            batch.user_ids.add(user_id)
+        if leads:
+            self._lead(batch)
+        batch.is_done.wait()
+        if batch.error is not None:
+            raise batch.error
+        return batch.found.get(user_id)
+
+    def _lead(self, batch: _Batch) -> None:
+        try:
+            with self._finding:
+                with self._lock:
+                    self._next = _Batch()  # whoever comes from now on must not be told what was before
+                batch.found = self._find(batch.user_ids)
+                batch.error = None
+        except Exception as error:
+            batch.error = error
+        finally:  # even where the worker is being killed: nobody is left waiting
+            batch.is_done.set()
+
+
+class _Batch:
+    def __init__(self) -> None:
+        self.user_ids: set[str] = set()
+        self.found: dict[str, Account] = {}
+        self.error: Exception | None = StorageUnavailable()
+        self.is_done = threading.Event()

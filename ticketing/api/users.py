@@ -1,0 +1,164 @@
+"""/users: registering, and what users and admins may change of an account."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import url_for
+from flask_smorest import Blueprint
+
+from ..domain.accounts import Account
+from ..passwords import normal, weakness
+from ..services import services
+from . import auth
+from .auth import Role, authenticator, current_account
+from .bodies import StrictParser
+from .openapi import documented, leads_on, tells
+from .pagination import page_of, text_after
+from .problems import ApiProblem
+from .schemas import (
+    ChangeAccountSchema,
+    ChangeMyAccountSchema,
+    PageQuerySchema,
+    RegisterSchema,
+    UserPageSchema,
+    UserSchema,
+)
+
+blueprint = Blueprint("users", __name__, description="Accounts: register, look, change, erase.")
+blueprint.ARGUMENTS_PARSER = StrictParser()
+
+
+@blueprint.post("/users")
+@blueprint.arguments(RegisterSchema)
+@blueprint.response(201, UserSchema, headers=tells("Location", "The path of the user."))
+@documented(blueprint, 409, takes_body=True, takes_key=False)
+def register(body: dict[str, Any]) -> Any:
+    """Make an account. Only admins give a role other than `customer`, and where registration is theirs, any."""
+    caller = auth.current_caller()
+    is_admin = caller is not None and caller.role is Role.ADMIN
+    role = Role(body["role"])
+    if not is_admin and services().config.registration == "admins":
+        auth.refuse(HTTPStatus.FORBIDDEN if caller else HTTPStatus.UNAUTHORIZED)
+    if not is_admin and role is not Role.CUSTOMER:
+        auth.refuse(HTTPStatus.FORBIDDEN if caller else HTTPStatus.UNAUTHORIZED)
+    account = services().accounts.register(body["user_id"], role, _hash(body["password"], body["user_id"]))
+    if account is None:
+        raise ApiProblem(409, "user_exists", "This user id is taken.")
+    return account, 201, {"Location": url_for("users.user", user_id=account.user_id)}
+
+
+@blueprint.get("/users")
+@auth.required(Role.ADMIN)
+@blueprint.arguments(PageQuerySchema, location="query")
+@blueprint.response(200, UserPageSchema, headers=leads_on())
+@documented(blueprint, 422, protected=True)
+def users(query: dict[str, Any]) -> Any:
+    """All users by id, but for the admin of the settings."""
+    found = services().accounts.page(text_after(query), query["limit"] + 1)
+    body, headers = page_of(iter(found), query["limit"], lambda account: account, lambda account: account.user_id)
+    return body, 200, headers
+
+
+@blueprint.get("/users/me")
+@auth.required()
+@blueprint.response(200, UserSchema)
+@documented(blueprint, protected=True)
+def me() -> Account:
+    """Who is calling."""
+    return current_account()
+
+
+@blueprint.patch("/users/me")
+@auth.required()
+@blueprint.arguments(ChangeMyAccountSchema)
+@blueprint.response(200, UserSchema)
+@documented(blueprint, 409, protected=True, takes_body=True, takes_key=False)
+def change_me(body: dict[str, Any]) -> Account:
+    """Change one's password. It takes the old one, and ends all tokens."""
+    account = current_account()
+    _refuse_first_admin(account.user_id)
+    if not auth.is_password_right(account.user_id, body["current_password"]):
+        raise ApiProblem(403, "wrong_password", "This is not the present password.")
+    return _changed(account, body)
+
+
+@blueprint.delete("/users/me")
+@auth.required()
+@blueprint.response(204)
+@documented(blueprint, 409, protected=True)
+def remove_me() -> None:
+    """Erase one's account, and one's name in all orders. A 503 has begun it: repeat it, with HTTP Basic."""
+    _erase(current_account().user_id)
+
+
+@blueprint.get("/users/<user_id>")
+@auth.required(Role.ADMIN)
+@blueprint.response(200, UserSchema)
+@documented(blueprint, 404, protected=True)
+def user(user_id: str) -> Account:
+    """A user."""
+    return _account_of(user_id)
+
+
+@blueprint.patch("/users/<user_id>")
+@auth.required(Role.ADMIN)
+@blueprint.arguments(ChangeAccountSchema)
+@blueprint.response(200, UserSchema)
+@documented(blueprint, 404, 409, protected=True, takes_body=True, takes_key=False)
+def change(body: dict[str, Any], user_id: str) -> Account:
+    """Give a user another role or password. It ends all tokens of that user."""
+    _refuse_first_admin(user_id)
+    return _changed(_account_of(user_id), body)
+
+
+@blueprint.delete("/users/<user_id>")
+@auth.required(Role.ADMIN)
+@blueprint.response(204)
+@documented(blueprint, 404, 409, protected=True)
+def remove(user_id: str) -> None:
+    """Erase an account, and its name in all orders; or a name that has orders and no account."""
+    if not _erase(normal(user_id)):
+        raise _not_found()
+
+
+def _erase(user_id: str) -> bool:
+    _refuse_first_admin(user_id)
+    caller = current_account().user_id
+    return services().erasure.erase(user_id, by=caller)
+
+
+def _account_of(user_id: str) -> Account:
+    account = services().accounts.fresh(normal(user_id))
+    if account is None:
+        raise _not_found()
+    return account
+
+
+def _changed(account: Account, body: dict[str, Any]) -> Account:
+    role = Role(body["role"]) if "role" in body else None
+    password_hash = _hash(body["password"], account.user_id) if "password" in body else None
+    changed = services().accounts.change(account, role=role, password_hash=password_hash)
+    if changed is None:
+        raise ApiProblem(409, "user_changed", "The account was changed meanwhile. Look at it and try again.")
+    services().sessions.remove_of(account.user_id)
+    return changed
+
+
+def _hash(password: str, user_id: str) -> str:
+    """The hash of a password that may be taken. Raises `ApiProblem` 422 for a weak one."""
+    password = normal(password)
+    if finding := weakness(password, user_id):
+        raise ApiProblem(422, "weak_password", finding, members={"errors": {"password": [finding]}})
+    return authenticator().hash(password)
+
+
+def _refuse_first_admin(user_id: str) -> None:
+    if services().accounts.is_first_admin(normal(user_id)):
+        detail = "This account stands in the settings: its operator changes it there."
+        raise ApiProblem(409, "account_in_settings", detail)
+
+
+def _not_found() -> ApiProblem:
+    return ApiProblem(404, "user_not_found", "There is no such user.")

@@ -1,0 +1,109 @@
+"""`flask --app wsgi users …`: the accounts, for whoever runs the service."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import click
+from flask.cli import AppGroup
+
+from ..api.auth import hash_password
+from ..api.schemas import RegisterSchema
+from ..domain.accounts import Account, Role
+from ..passwords import normal, weakness
+from ..services import services
+from .terminal import fail, storage
+
+PAGE_SIZE = 500
+
+user_commands = AppGroup("users", help="Look after the accounts. Passwords are asked for, or read from standard input.")
+_role = click.Choice([role.value for role in Role])
+
+
+@user_commands.command("create")
+@click.argument("user_id")
+@click.option("--role", type=_role, default=Role.CUSTOMER.value, show_default=True)
+def create(user_id: str, role: str) -> None:
+    """Make an account for USER_ID. Exits with 2 when the name or the password is not taken."""
+    password = _password()
+    wrong = RegisterSchema().validate({"user_id": user_id, "password": password, "role": role})
+    for name, findings in wrong.items():
+        fail(f"{name}: {' '.join(findings)}")
+    user_id = normal(user_id)
+    with storage():
+        if services().accounts.register(user_id, Role(role), _hash(password, user_id)) is None:
+            fail(f"The user id {user_id!r} is taken.")
+    click.echo(f"{user_id} is a user: {role}.")
+
+
+@user_commands.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+def list_(as_json: bool) -> None:
+    """All accounts by id, but for the admin of the settings."""
+    with storage():
+        for account in _all():
+            line = {"user_id": account.user_id, "role": account.role.value}
+            click.echo(json.dumps(line, ensure_ascii=False) if as_json else f"{account.user_id}: {account.role}")
+
+
+@user_commands.command("set-role")
+@click.argument("user_id")
+@click.argument("role", type=_role)
+def set_role(user_id: str, role: str) -> None:
+    """Give USER_ID the role ROLE. It ends all tokens of that user."""
+    with storage():
+        _change(_account(user_id), role=Role(role))
+    click.echo(f"{user_id} is a user: {role}.")
+
+
+@user_commands.command("reset-password")
+@click.argument("user_id")
+def reset_password(user_id: str) -> None:
+    """Give USER_ID another password. It ends all tokens of that user."""
+    password = _password()
+    with storage():
+        account = _account(user_id)
+        _change(account, password_hash=_hash(password, account.user_id))
+    click.echo(f"{user_id} has another password.")
+
+
+def _all() -> Iterator[Account]:
+    after = ""
+    while page := services().accounts.page(after, PAGE_SIZE):
+        yield from page
+        after = page[-1].user_id
+
+
+def _account(user_id: str) -> Account:
+    if services().accounts.is_first_admin(normal(user_id)):
+        fail(f"The account {user_id!r} stands in the settings: change it there.")
+    account = services().accounts.fresh(normal(user_id))
+    if account is None:
+        fail(f"There is no user {user_id!r}.")
+    return account
+
+
+def _change(account: Account, *, role: Role | None = None, password_hash: str | None = None) -> None:
+    if services().accounts.change(account, role=role, password_hash=password_hash) is None:
+        fail("The account was changed meanwhile. Try again.")
+    services().sessions.remove_of(account.user_id)
+
+
+def _password() -> str:
+    """Typed twice and not shown, or the first line of standard input. Never an argument: those are for all to see."""
+    if _is_terminal():
+        typed: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return normal(typed)
+    return normal(sys.stdin.readline().rstrip("\r\n"))
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _hash(password: str, user_id: str) -> str:
+    if finding := weakness(password, user_id):
+        fail(f"password: {finding}")
+    return hash_password(password)

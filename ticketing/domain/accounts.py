@@ -1,0 +1,29 @@
+"""Who has an account, and what it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What an account is for: booking for oneself, running one's own events, or everything."""
+
+    CUSTOMER = "customer"
+    ORGANIZER = "organizer"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One who may call. `password_hash` is in the form of werkzeug.security.
+
+    `stamp` is random, and another one after each change of password or role: what was proven under an old stamp
+    is worth nothing any more. `pseudonym` is set while the account is being erased; then it may do nothing else.
+    """
+
+    user_id: str
+    role: Role
+    password_hash: str
+    stamp: str
+    pseudonym: str | None = None

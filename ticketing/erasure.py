@@ -1,0 +1,90 @@
+"""Erasing a user: the account goes, and in all ledgers a pseudonym takes the place of the name.
+
+In this order, so that whatever is interrupted can be repeated, and ends the same:
+
+    1. the account is marked with the pseudonym, and may do nothing else from now on
+    2. in each event that names the user a transition `pseudonymized` gives his orders to the pseudonym, so that all
+       workers forget the name, and then the name is replaced in the commits before it
+    3. the sessions and the account are removed, and the name is free
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Protocol
+
+from .accounts import RECENT_S, Accounts
+from .clock import Clock
+from .domain.commands import Pseudonymize
+from .errors import OrderNotFound
+from .manager import TicketManager
+
+
+class Names(Protocol):
+    """The names in the ledgers; see storage/names.py."""
+
+    def events_naming(self, user_id: str, deadline: float) -> list[str]:
+        """The events that name a user."""
+
+    def replace(self, event_id: str, user_id: str, pseudonym: str, deadline: float) -> None:
+        """Put the pseudonym in the place of the name."""
+
+
+class Sessions(Protocol):
+    """The logins; see storage/sessions.py."""
+
+    def remove_of(self, user_id: str) -> None:
+        """End all logins of a user."""
+
+
+def new_pseudonym() -> str:
+    """128 random bits. The colon keeps it apart from all user ids that can have an account (RFC 7617, 2)."""
+    return f"erased:{secrets.token_urlsafe(16)}"
+
+
+class Erasure:
+    """Erases users. `deadline_s` is how long one call may take after the pause for other workers."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        sessions: Sessions,
+        names: Names,
+        manager: TicketManager,
+        clock: Clock,
+        deadline_s: float = 6.0,
+    ) -> None:
+        self._accounts = accounts
+        self._sessions = sessions
+        self._names = names
+        self._manager = manager
+        self._clock = clock
+        self._deadline_s = deadline_s
+
+    def erase(self, user_id: str, by: str) -> bool:
+        """Erase a user, or go on with it where it was interrupted. False: the name stands nowhere.
+
+        `by` is who asks for it. Raises `StorageUnavailable` and `LedgerDamaged`: then repeat it.
+        """
+        account = self._accounts.fresh(user_id)
+        pseudonym = account and account.pseudonym or new_pseudonym()
+        if account is not None:
+            if account.pseudonym is None and self._accounts.change(account, pseudonym=pseudonym) is None:
+                return self.erase(user_id, by)  # somebody has changed it meanwhile: have another look
+            # Until now another worker may have let the user book.
+            self._clock.sleep(RECENT_S)
+        deadline = self._clock.monotonic() + self._deadline_s
+        event_ids = self._names.events_naming(user_id, deadline)
+        for event_id in event_ids:
+            self._erase_in(event_id, user_id, pseudonym, pseudonym if by == user_id else by)
+            self._names.replace(event_id, user_id, pseudonym, deadline)
+        self._sessions.remove_of(user_id)
+        self._accounts.remove(user_id)
+        return account is not None or bool(event_ids)
+
+    def _erase_in(self, event_id: str, user_id: str, pseudonym: str, by: str) -> None:
+        command = Pseudonymize(event_id=event_id, by=by, user_id=user_id, pseudonym=pseudonym)
+        try:
+            self._manager.execute(command)
+        except OrderNotFound:
+            pass  # an earlier call has come so far, or he only made changes here
