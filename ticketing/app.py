@@ -33,7 +33,7 @@ from .feed import ChangeFeed
 from .logs import configure_logging, init_request_logging
 from .manager import TicketManager
 from .metrics import init_metrics
-from .services import EXTENSION, Services
+from .services import EXTENSION, Services, begin_request
 from .storage.client import connect
 from .storage.ledger import Ledger, ledger_collection
 from .storage.names import Names
@@ -74,6 +74,7 @@ def create_app(
     counter = limits.make_counter(config, clock)
     init_request_logging(app, clock)
     init_metrics(app, clock)
+    app.before_request(begin_request)
     admission.init_admission(app, config.requests_max, free=UNLIMITED)
     auth.init_auth(app, config, parts.accounts, counter, clock)
     problems.register_error_handlers(app)

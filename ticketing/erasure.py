@@ -76,15 +76,14 @@ class Erasure:
         deadline = self._clock.monotonic() + self._deadline_s
         event_ids = self._names.events_naming(user_id, deadline)
         for event_id in event_ids:
-            self._erase_in(event_id, user_id, pseudonym, pseudonym if by == user_id else by)
+            command = Pseudonymize(
+                event_id=event_id, by=pseudonym if by == user_id else by, user_id=user_id, pseudonym=pseudonym
+            )
+            try:
+                self._manager.execute(command, within_s=deadline - self._clock.monotonic())
+            except OrderNotFound:
+                pass  # an earlier call has come so far, or he only made changes here
             self._names.replace(event_id, user_id, pseudonym, deadline)
         self._sessions.remove_of(user_id)
         self._accounts.remove(user_id)
         return account is not None or bool(event_ids)
-
-    def _erase_in(self, event_id: str, user_id: str, pseudonym: str, by: str) -> None:
-        command = Pseudonymize(event_id=event_id, by=by, user_id=user_id, pseudonym=pseudonym)
-        try:
-            self._manager.execute(command)
-        except OrderNotFound:
-            pass  # an earlier call has come so far, or he only made changes here

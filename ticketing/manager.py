@@ -97,31 +97,36 @@ class TicketManager:
         self._probe_at_s: float | None = None  # while the storage is away: when the next request may try it
         self._damage: dict[str, tuple[str, float]] = {}  # by event id: the finding, and until when it is remembered
 
-    def execute(self, command: Command) -> Answer:
+    def execute(self, command: Command, *, within_s: float | None = None) -> Answer:
         """Carry out a command: durable when this returns.
+
+        `within_s` is what is left of the time of a request that has used some of it before.
 
         Raises a `Refusal` when the rules say no, and `StorageUnavailable` when nobody can know yet whether it
         took effect: repeat it with the same Idempotency-Key. Raises `Overloaded` and `LedgerDamaged` when nothing
         was tried.
         """
-        answer = self._submit(self._request(command.event_id, command)).answer
+        answer = self._submit(self._request(command.event_id, command, within_s=within_s)).answer
         assert answer is not None
         if answer.refusal is not None:
             raise answer.refusal.anew(replayed=answer.replayed)
         return answer
 
-    def state_of(self, event_id: str) -> EventState:
-        """The event with all that was answered before this call, by any worker.
+    def state_of(self, event_id: str, *, within_s: float | None = None) -> EventState:
+        """The event with all that was answered before this call, by any worker. `within_s` is that of `execute`.
 
         Raises `EventNotFound`, `StorageUnavailable`, `Overloaded`, `LedgerDamaged`.
         """
-        state = self._submit(self._request(event_id)).state
+        state = self._submit(self._request(event_id, within_s=within_s)).state
         if state is None or state.event is None:
             raise EventNotFound(event_id)
         return state
 
-    def _request(self, event_id: str, command: Command | None = None) -> _Request:
-        deadline = self._clock.monotonic() + self._deadline_s
+    def _request(
+        self, event_id: str, command: Command | None = None, *, within_s: float | None = None
+    ) -> _Request:
+        limit_s = self._deadline_s if within_s is None else min(within_s, self._deadline_s)
+        deadline = self._clock.monotonic() + limit_s
         return _Request(event_id, command, deadline, self._clock.signal())
 
     # The queue: who waits, who leads.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from flask import current_app
+from flask import current_app, g
 from pymongo.database import Database
 
 from .accounts import Accounts
@@ -31,6 +31,21 @@ class Services:
     accounts: Accounts
     sessions: Sessions
     erasure: Erasure
+
+
+LEFT_S_MIN = 0.5
+"""What the last step of a request has at least, however long those before it took."""
+
+
+def begin_request() -> None:
+    """Let the time of the current request begin."""
+    g.began_s = services().clock.monotonic()
+
+
+def left_s() -> float:
+    """What is left of the time that the current request may take, in seconds."""
+    spent_s: float = services().clock.monotonic() - g.began_s
+    return max(LEFT_S_MIN, services().config.request_deadline_s - spent_s)
 
 
 def services() -> Services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -69,22 +70,44 @@ NEW_PASSWORD = "another good passphrase"
 
 
 class Props:
-    """What the requests are about: an event of ORGANIZER, the owner's order in it, a user, a refresh token."""
+    """What the requests are about, made when it is asked for: an event of ORGANIZER and the owner's order in it, a
+    user, a refresh token."""
 
     def __init__(self, api: Api) -> None:
-        self.event_id, self.user_id = uuid4().hex, f"user-{uuid4().hex}"
-        assert api.initialize(event_id=self.event_id, auth=ORGANIZER).status_code == 201
-        booked = api.post("/book", {"event_id": self.event_id}, auth=OWNER)
-        self.order_id = booked.json["order_id"]
-        add_account(api.app, (self.user_id, NEW_PASSWORD), Role.CUSTOMER)
-        self.refresh_token = api.client.post("/auth/token", auth=OWNER).json["refresh_token"]
+        self._api = api
+
+    @cached_property
+    def event_id(self) -> str:
+        """An event in which OWNER has an order."""
+        event_id = uuid4().hex
+        assert self._api.initialize(event_id=event_id, auth=ORGANIZER).status_code == 201
+        self.order = self._api.post("/book", {"event_id": event_id}, auth=OWNER).json
+        return event_id
+
+    @property
+    def order_id(self) -> str:
+        """That order."""
+        assert self.event_id
+        return str(self.order["order_id"])
+
+    @cached_property
+    def user_id(self) -> str:
+        """Somebody with an account."""
+        user_id = f"user-{uuid4().hex}"
+        add_account(self._api.app, (user_id, NEW_PASSWORD), Role.CUSTOMER)
+        return user_id
+
+    @cached_property
+    def refresh_token(self) -> str:
+        """One of OWNER's."""
+        return str(self._api.client.post("/auth/token", auth=OWNER).json["refresh_token"])
 
 
 BODIES: dict[str, Callable[[Props], Json]] = {
-    "POST /initialize": lambda props: {"name": "Another", "total_tickets": 5, "event_id": f"not-{props.event_id}"},
+    "POST /initialize": lambda props: {"name": "Another", "total_tickets": 5, "event_id": uuid4().hex},
     "POST /book": lambda props: {"event_id": props.event_id, "user_id": "ben"},
     "POST /cancel": lambda props: {"event_id": props.event_id, "user_id": OWNER[0]},
-    "POST /users": lambda props: {"user_id": f"not-{props.user_id}", "password": NEW_PASSWORD},
+    "POST /users": lambda props: {"user_id": uuid4().hex, "password": NEW_PASSWORD},
     "PATCH /users/me": lambda props: {"current_password": "not the password", "password": NEW_PASSWORD},
     "PATCH /users/<user_id>": lambda props: {"role": "organizer"},
     "POST /auth/refresh": lambda props: {"refresh_token": props.refresh_token},
@@ -111,13 +134,10 @@ def met(app: Flask, row: str, method: str | None = None) -> str:
         populate(app)
         props = Props(api)
         row_method, path = row.split()
-        for part, value in (
-            ("<event_id>", props.event_id),
-            ("<order_id>", props.order_id),
-            ("<user_id>", props.user_id),
-            ("<path:filename>", "swagger-ui.css"),
-        ):
-            path = path.replace(part, value)
+        for name in ("event_id", "order_id", "user_id"):
+            if f"<{name}>" in path:
+                path = path.replace(f"<{name}>", getattr(props, name))
+        path = path.replace("<path:filename>", "swagger-ui.css")
         body = BODIES[row](props) if row in BODIES else None
         headers = dict(HEADERS.get(row, {}))
         options: Json = {"auth": credentials}

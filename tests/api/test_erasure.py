@@ -91,6 +91,7 @@ def test_a_user_is_erased(api: Api, make_app: MakeApp, auth: tuple[str, str]) ->
     path = "/users/me" if auth is ADA else f"/users/{ADA[0]}"
     assert api.client.delete(path, auth=auth).status_code == 204
     assert places(api, ADA[0]) == []
+    assert api.services.database["orders"].count_documents({"user_id": ADA[0]}) == 0
     in_order(api)
     for reader in (api, there, Api(make_app())):
         for event_id, before in known.items():

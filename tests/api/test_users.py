@@ -112,6 +112,18 @@ class TestRegistering:
         refused(register(api, auth=CUSTOMER), 403, "forbidden")
         assert register(api, auth=ADMIN).status_code == 201
 
+    def test_limits(self, make_app: MakeApp) -> None:
+        """RATELIMIT_AUTH, for each of registering and logging in, and not for the rest."""
+        api = Api(make_app(ratelimit_enabled=True, ratelimit_auth="2/minute"))
+        for user_id, status in (("ada", 201), ("ben", 201), ("cyd", 429)):
+            assert register(api, (user_id, NEW_PASSWORD)).status_code == status
+        for path in ("/auth/refresh", "/auth/revoke"):
+            statuses = [api.client.post(path, json={"refresh_token": "x"}).status_code for _ in range(3)]
+            assert statuses[2] == 429 and 429 not in statuses[:2]
+        logins = [api.client.post("/auth/token", auth=("ada", NEW_PASSWORD)).status_code for _ in range(3)]
+        assert logins == [200, 200, 429]
+        assert me(api, ("ada", NEW_PASSWORD)).status_code == 200
+
     def test_nothing_readable_is_kept(self, api: Api) -> None:
         """Of the password there is a hash."""
         register(api)

@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 from ..domain.commands import Book, Cancel, Initialize
 from ..domain.model import OrderStatus
 from ..ids import new_event_id, new_order_id
-from ..services import services
+from ..services import left_s, services
 from . import auth, permissions
 from .answers import caller_id, headers_of, seen_event
 from .auth import Role
@@ -60,7 +60,8 @@ def book(body: dict[str, Any]) -> Any:
     body["user_id"] = permissions.user_to_book_for(body.get("user_id"))
     request = request_key(caller, body)
     order_id = new_order_id(body["event_id"])
-    answer = services().manager.execute(Book(order_id=order_id, by=caller, request=request, **body))
+    command = Book(order_id=order_id, by=caller, request=request, **body)
+    answer = services().manager.execute(command, within_s=left_s())
     assert answer.order is not None
     status = 201 if answer.order.status is OrderStatus.CONFIRMED else 202
     location = url_for("orders.order", order_id=answer.order.order_id)
@@ -77,7 +78,8 @@ def cancel(body: dict[str, Any]) -> Any:
     caller = caller_id()
     request = request_key(caller, body)
     event_id = permissions.event_to_cancel_in(body.get("order_id"), body.pop("event_id", None), body.get("user_id"))
-    answer = services().manager.execute(Cancel(event_id=event_id, by=caller, request=request, **body))
+    command = Cancel(event_id=event_id, by=caller, request=request, **body)
+    answer = services().manager.execute(command, within_s=left_s())
     assert answer.order is not None
     promoted = [order_view(order) for order in answer.promoted]
     return {"order": order_view(answer.order), "promoted": promoted}, 200, headers_of(answer)

@@ -17,7 +17,7 @@ from ..domain.model import Event, EventState, Order
 from ..errors import EventNotFound, OrderNotFound
 from ..ids import event_id_of
 from ..passwords import normal
-from ..services import services
+from ..services import left_s, services
 from .auth import Caller, Role, current_caller, refuse
 from .problems import ApiProblem
 
@@ -95,7 +95,7 @@ def event_to_cancel_in(order_id: str | None, event_id: str | None, user_id: str 
     if caller.role is Role.CUSTOMER and user_id not in (None, caller.user_id):
         refuse(HTTPStatus.FORBIDDEN)
     try:
-        state = services().manager.state_of(event_id)
+        state = services().manager.state_of(event_id, within_s=left_s())
     except EventNotFound:
         if order_id is None:
             raise

@@ -36,7 +36,7 @@ class Sessions:
     raises `StorageUnavailable`.
     """
 
-    def __init__(self, collection: Collection[dict[str, Any]], clock: Clock, deadline_s: float = 6.0) -> None:
+    def __init__(self, collection: Collection[dict[str, Any]], clock: Clock, deadline_s: float = 3.0) -> None:
         self._collection = collection
         self._clock = clock
         self._deadline_s = deadline_s
