@@ -5,8 +5,8 @@
     a customer    books for himself, and reads and cancels his own orders
     nobody        books under any name that has no account, and reads what was booked like that
 
-An order is its user's own if it was booked with credentials, by him or by staff for him. What somebody has booked
-under a name without credentials does not come to whoever registers that name.
+An order is its user's own if it was booked with credentials: by him, or by staff for whoever has that name. What
+somebody has booked under a name without credentials does not come to whoever registers that name.
 """
 
 from __future__ import annotations
