@@ -294,4 +294,4 @@ def count_looks(worker: Worker, looks: list[str]) -> None:
         looks.append(threading.current_thread().name)
         return real(event_id)
 
-    worker.manager.state_of = state_of  # type: ignore[method-assign]
+    worker.manager.state_of = state_of  # type: ignore[method-assign, assignment]
