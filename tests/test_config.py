@@ -61,6 +61,7 @@ class TestReading:
             "requests_max": 30,
             "queue_length_max": 20,
             "change_waiters_max": 10,
+            "webhooks_allow_private": True,
             "log_level": "debug",
             "log_format": "json",
             "data_dir": "/srv/data",

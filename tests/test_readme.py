@@ -35,6 +35,12 @@ NOT_RUN = {
     "tar -xzf ticketing-backup.tar.gz": "tests/service/test_backup.py does, and starts what was unpacked",
     plain('mongodump --uri "$MONGODB_URI" --oplog --gzip --archive=ticketing.archive.gz'): "no tool of ours",
     plain('mongorestore --uri "$MONGODB_URI" --oplogReplay --gzip --archive=ticketing.archive.gz'): "no tool of ours",
+    ".venv/bin/flask --app wsgi webhooks deliver": "tests/delivery/test_deliverer.py does, and kills it",
+    plain(
+        'curl -s http://127.0.0.1:8000/webhooks -u "$BASIC_AUTH_USERNAME:$BASIC_AUTH_PASSWORD" '
+        "-H 'Content-Type: application/json' "
+        '-d \'{"url": "https://example.com/tickets", "event_id": "concert-2027"}\''
+    ): "tests/api/test_webhooks.py asks for the same",
     "make simulate SEEDS=10000 FIRST_SEED=1": "tests/faults/test_simulator.py plays 500 of them",
     "make soak MINUTES=30": "tests/bench/test_soak.py runs it for some seconds",
     "make simulate SEED=17": "tests/faults/test_simulator.py has one told",

@@ -8,6 +8,7 @@
     feed.py         ChangeFeed: what happened, for those who follow an event
     storage/        the ledger in MongoDB
     api/            HTTP
+    delivery/       webhooks, by processes of their own
     audit.py        is a ledger what it should be?
     cli/            flask --app wsgi …
     serve.py        python -m ticketing: the service and, if need be, a mongod of its own

@@ -23,6 +23,7 @@ from .api import (
     service,
     tokens,
     users,
+    webhooks,
 )
 from .api.bodies import BODY_BYTES_MAX
 from .cli import register_cli
@@ -41,6 +42,7 @@ from .storage.sessions import COLLECTION as SESSIONS
 from .storage.sessions import Sessions
 from .storage.users import COLLECTION as USERS
 from .storage.users import Users, durable
+from .storage.webhooks import Webhooks
 
 TIGHTLY_LIMITED = {"bookings.initialize", "bookings.book", "bookings.cancel"}
 AUTH_LIMITED = {"users.register", "tokens.token", "tokens.refresh", "tokens.revoke"}
@@ -80,7 +82,7 @@ def create_app(
     problems.register_error_handlers(app)
 
     api = openapi.init_openapi(app)
-    for resource in (bookings, events, changes, orders, users, tokens, service):
+    for resource in (bookings, events, changes, orders, webhooks, users, tokens, service):
         api.register_blueprint(resource.blueprint)
     tight = dict.fromkeys(TIGHTLY_LIMITED, config.ratelimit_book) | dict.fromkeys(AUTH_LIMITED, config.ratelimit_auth)
     limits.init_limits(app, config, counter, clock, tight=tight, unlimited=UNLIMITED)
@@ -112,4 +114,5 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
     sessions = Sessions(durable(database, SESSIONS), clock)
     names = Names(ledger_collection(database), clock)
     erasure = Erasure(accounts, sessions, names, manager, clock, config.request_deadline_s)
-    return Services(config, database, manager, clock, feed, accounts, sessions, erasure)
+    subscriptions = Webhooks(database, timeout_s=config.request_deadline_s)
+    return Services(config, database, clock, manager, feed, accounts, sessions, erasure, subscriptions)

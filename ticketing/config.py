@@ -227,6 +227,11 @@ class Config:
         "a whole number, 1 or more",
         validate.Range(1),
     )
+    webhooks_allow_private: bool = _setting(
+        False,
+        "whether webhooks may lead to private addresses and to http:// URLs",
+        "true or false",
+    )
     log_level: str = _setting(
         "info",
         "how much is logged",

@@ -15,6 +15,7 @@ from .erasure import Erasure
 from .feed import ChangeFeed
 from .manager import TicketManager
 from .storage.sessions import Sessions
+from .storage.webhooks import Webhooks
 
 EXTENSION = "ticketing"
 
@@ -25,12 +26,13 @@ class Services:
 
     config: Config
     database: Database[dict[str, Any]]
-    manager: TicketManager
     clock: Clock
+    manager: TicketManager
     feed: ChangeFeed
     accounts: Accounts
     sessions: Sessions
     erasure: Erasure
+    webhooks: Webhooks
 
 
 LEFT_S_MIN = 0.5

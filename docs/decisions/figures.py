@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ from ticketing import manager as manager_module  # noqa: E402
 from ticketing.accounts import Accounts  # noqa: E402
 from ticketing.clock import SystemClock  # noqa: E402
 from ticketing.domain.accounts import Account, Role  # noqa: E402
+from ticketing.delivery.deliverer import Deliverer  # noqa: E402
+from ticketing.delivery.sender import Sender  # noqa: E402
 from ticketing.domain.commands import Book, Initialize  # noqa: E402
 from ticketing.domain.decide import decide  # noqa: E402
 from ticketing.domain.fold import fold  # noqa: E402
@@ -66,6 +69,7 @@ from ticketing.storage.documents import commit_document  # noqa: E402
 from ticketing.storage.ledger import Ledger, ledger_collection  # noqa: E402
 from ticketing.storage.schema import create_indexes_and_views  # noqa: E402
 from ticketing.storage.users import Users, durable  # noqa: E402
+from ticketing.storage.webhooks import Subscription, Webhooks  # noqa: E402
 
 AT = datetime(2027, 1, 1, tzinfo=UTC)
 MAJORITY = WriteConcern("majority", j=True)
@@ -325,6 +329,56 @@ def follow(bench: Bench) -> None:
             latencies.append(time.process_time() - began)
         report("at the end, a page after each booking", latencies)
     gc.set_threshold(*usual)
+
+
+def deliver(bench: Bench) -> None:
+    """Webhooks: notices a second to one receiver on loopback that takes all at once."""
+    count, taken = bench.times(2_000), threading.Semaphore(0)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(204)
+            self.end_headers()
+            taken.release()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with bench.database() as database, ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        clock = SystemClock()
+        ledger = Ledger(ledger_collection(database), clock)
+        manager = manager_module.TicketManager(ledger, clock)
+        insert_long_ledger(database, "event", count, 10, keys=False)
+        webhooks = Webhooks(database, timeout_s=10.0)
+        webhooks.add(
+            Subscription(
+                webhook_id="wh",
+                url=f"http://127.0.0.1:{server.server_port}/",
+                event_id=None,
+                types=None,
+                secret="whsec_c2VjcmV0",
+                created_by="admin",
+                created_at=clock.now(),
+            )
+        )
+        webhooks.replay("wh", "event", 0)
+        deliverer = Deliverer(
+            webhooks, ChangeFeed(ledger, manager, clock), clock, lambda: Sender(allow_private=True)
+        )
+        running = threading.Thread(target=deliverer.run)
+        running.start()
+        taken.acquire()
+        began = time.perf_counter()
+        for _ in range(count - 2):
+            taken.acquire()
+        line(f"{count:,} notices", f"{(count - 2) / (time.perf_counter() - began):,.0f} a second")
+        deliverer.stop()
+        running.join()
+        server.shutdown()
 
 
 def insert_long_ledger(database: Any, event_id: str, count: int, commit: int, keys: bool) -> None:
@@ -687,6 +741,7 @@ FIGURES = {
     "state": state,
     "cold": cold,
     "follow": follow,
+    "deliver": deliver,
     "password": password,
     "accounts": accounts,
     "mongod": mongod,

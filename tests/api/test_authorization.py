@@ -58,6 +58,12 @@ TABLE = {
     "POST /auth/token":                     "401    401   200     200   200   200   401    200",
     "POST /auth/refresh":                   "200    401   200     200   200   200   200    200",
     "POST /auth/revoke":                    "204    401   204     204   204   204   204    204",
+    "POST /webhooks":                       "401    401   403     403   403   201   201    201",
+    "GET /webhooks":                        "401    401   403     403   200   200   200    200",
+    "GET /webhooks/<webhook_id>":           "401    401   403     403   404   200   200    200",
+    "DELETE /webhooks/<webhook_id>":        "401    401   403     403   404   204   204    204",
+    "GET /webhooks/<webhook_id>/deliveries": "401   401   403     403   404   200   200    200",
+    "POST /webhooks/<webhook_id>/replay":   "401    401   403     403   404   202   202    202",
     "GET /healthz":                         "200    200   200     200   200   200   200    200",
     "GET /readyz":                          "200    200   200     200   200   200   200    200",
     "GET /metrics":                         "200    200   200     200   200   200   200    200",
@@ -98,6 +104,12 @@ class Props:
         return user_id
 
     @cached_property
+    def webhook_id(self) -> str:
+        """One of ORGANIZER's."""
+        webhook = {"event_id": self.event_id, "url": "https://example.com/"}
+        return str(self._api.post("/webhooks", webhook, auth=ORGANIZER).json["webhook_id"])
+
+    @cached_property
     def refresh_token(self) -> str:
         """One of OWNER's."""
         return str(self._api.client.post("/auth/token", auth=OWNER).json["refresh_token"])
@@ -113,6 +125,7 @@ BODIES: dict[str, Callable[[Props], Json]] = {
     "POST /auth/refresh": lambda props: {"refresh_token": props.refresh_token},
     "POST /auth/revoke": lambda props: {"refresh_token": props.refresh_token},
     "PATCH /events/<event_id>": lambda props: {"venue": props.event_id},
+    "POST /webhooks": lambda props: {"event_id": props.event_id, "url": "https://example.com/"},
 }
 HEADERS = {"PATCH /events/<event_id>": {"If-Match": "*"}}
 
@@ -134,10 +147,11 @@ def met(app: Flask, row: str, method: str | None = None) -> str:
         populate(app)
         props = Props(api)
         row_method, path = row.split()
-        for name in ("event_id", "order_id", "user_id"):
+        for name in ("event_id", "order_id", "user_id", "webhook_id"):
             if f"<{name}>" in path:
                 path = path.replace(f"<{name}>", getattr(props, name))
         path = path.replace("<path:filename>", "swagger-ui.css")
+        path += "?after=0" if row.endswith("/replay") else ""
         body = BODIES[row](props) if row in BODIES else None
         headers = dict(HEADERS.get(row, {}))
         options: Json = {"auth": credentials}

@@ -22,9 +22,9 @@ from ticketing.api.schemas import TEXT_PATTERN, CancelSchema, InitializeSchema
 from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, Client, openapi
 from .test_bookings import EVENT_MEMBERS, ORDER_MEMBERS
 
-POSTS = ["/initialize", "/book", "/cancel", "/events/{event_id}/cancel"]
-ACCOUNT_POSTS = ["/users", "/auth/refresh", "/auth/revoke"]
-WITHOUT_BODY = {"/events/{event_id}/cancel", "/auth/token"}
+POSTS = ["/initialize", "/book", "/cancel", "/events/{event_id}/cancel", "/webhooks"]
+UNKEYED_POSTS = ["/users", "/auth/refresh", "/auth/revoke", "/auth/token", "/webhooks/{webhook_id}/replay"]
+WITHOUT_BODY = {"/events/{event_id}/cancel", "/auth/token", "/webhooks/{webhook_id}/replay"}
 PROTECTED = {
     ("post", "/initialize"),
     ("post", "/cancel"),
@@ -35,6 +35,12 @@ PROTECTED = {
     ("get", "/users"),
     *((method, path) for method in ("get", "patch", "delete") for path in ("/users/me", "/users/{user_id}")),
     ("post", "/auth/token"),
+    ("post", "/webhooks"),
+    ("get", "/webhooks"),
+    ("get", "/webhooks/{webhook_id}"),
+    ("delete", "/webhooks/{webhook_id}"),
+    ("get", "/webhooks/{webhook_id}/deliveries"),
+    ("post", "/webhooks/{webhook_id}/replay"),
 }
 
 
@@ -84,7 +90,7 @@ def test_every_operation_tells_what_can_go_wrong() -> None:
 def test_a_post_takes_a_key_and_tells_of_its_body() -> None:
     """JSON only, `Idempotency-Key` in the header where it is about an event, and the errors of both."""
     posts = {path: operation for method, path, operation in operations() if method == "post"}
-    assert set(posts) == {*POSTS, *ACCOUNT_POSTS, "/auth/token"}
+    assert set(posts) == {*POSTS, *UNKEYED_POSTS}
     for path, operation in posts.items():
         names = [parameter.get("name") for parameter in operation.get("parameters", [])]
         assert ("Idempotency-Key" in names) == (path in POSTS)

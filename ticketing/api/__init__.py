@@ -4,6 +4,7 @@
     events.py       GET  /status/<event_id>, /events/<event_id>/…
     changes.py      GET  /events/<event_id>/changes
     orders.py       GET  /orders/<order_id>
+    webhooks.py     /webhooks
     service.py      GET  /healthz, /readyz, /metrics
     schemas.py      what goes in and out
     problems.py     errors -> application/problem+json

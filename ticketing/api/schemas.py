@@ -27,6 +27,7 @@ from ..domain.model import (
     OrderStatus,
     TransitionType,
 )
+from ..domain.notices import NoticeType
 from ..ids import EVENT_ID_PATTERN, is_event_id
 from ..passwords import normal
 
@@ -36,6 +37,7 @@ NAME_LENGTH_MAX = 200
 DESCRIPTION_LENGTH_MAX = 5_000
 USER_ID_LENGTH_MAX = 128
 ORDER_ID_LENGTH_MAX = 128
+URL_LENGTH_MAX = 2048
 VERSION_MAX = 999_999_999
 CHANGES_WAIT_S_MAX = 20
 
@@ -152,6 +154,11 @@ def _is_account_name(value: str) -> None:
     # RFC 7617, 2: a colon would end the name. The others would not lead to /users/<user_id>.
     if ":" in value or "/" in value or value in ("me", ".", ".."):
         raise ValidationError("Must not contain ':' or '/', nor be 'me', '.' or '..'.")
+
+
+def _are_different(values: list[str]) -> None:
+    if len(set(values)) < len(values):
+        raise ValidationError("Each only once.")
 
 
 def _is_event_id(value: str) -> None:
@@ -330,6 +337,55 @@ class RefreshTokenSchema(StrictSchema):
     refresh_token = fields.String(required=True, validate=validate.Length(1, 200))
 
 
+class SubscribeSchema(StrictSchema):
+    """POST /webhooks."""
+
+    url = Text(
+        length_max=URL_LENGTH_MAX,
+        required=True,
+        metadata={
+            "description": "Where to POST to: https, a public address.",
+            "example": "https://example.com/tickets",
+        },
+    )
+    event_id = _event_id(
+        metadata={"description": "Only of this event; an admin may leave it out.", "example": "concert-2027"}
+    )
+    types = fields.List(
+        fields.String(validate=validate.OneOf([kind.value for kind in NoticeType])),
+        validate=[validate.Length(1, len(NoticeType)), _are_different],
+        metadata={"uniqueItems": True, "description": "Only of these types; all without it."},
+    )
+
+
+class WebhooksQuerySchema(StrictSchema):
+    """The query of the webhooks."""
+
+    limit = Digits(load_default=50, validate=validate.Range(1, 500))
+    after = fields.String(
+        load_default="",
+        validate=validate.Length(max=100),
+        metadata={"description": "The `next` of the page before."},
+    )
+
+
+class DeliveriesQuerySchema(StrictSchema):
+    """The query of a webhook's deliveries."""
+
+    limit = Digits(load_default=50, validate=validate.Range(1, 500))
+
+
+class ReplayQuerySchema(StrictSchema):
+    """The query of a replay."""
+
+    after = Digits(
+        required=True,
+        validate=validate.Range(0, VERSION_MAX),
+        metadata={"description": "A version of the event."},
+    )
+    event_id = fields.String(metadata={"description": "Needed for a webhook of all events."})
+
+
 # Out.
 
 
@@ -471,6 +527,62 @@ class TokensSchema(Schema):
     token_type = fields.String(metadata={"enum": ["Bearer"]})
     expires_in = fields.Integer(metadata={"description": "Seconds until the access token ends."})
     refresh_token = fields.String(metadata={"description": "For `POST /auth/refresh`, once."})
+
+
+class FailingSchema(Schema):
+    """A receiver that does not take what it is sent."""
+
+    since = Timestamp()
+    attempts = fields.Integer()
+    error = fields.String()
+    next_attempt_at = Timestamp()
+
+
+class WebhookSchema(Schema):
+    """A webhook, without its secret."""
+
+    webhook_id = fields.String()
+    url = fields.String()
+    event_id = fields.String(allow_none=True, metadata={"description": "null: of all events."})
+    types = fields.List(fields.String(), allow_none=True, metadata={"description": "null: of all types."})
+    created_by = fields.String()
+    created_at = Timestamp()
+    disabled_reason = fields.String(allow_none=True, metadata={"description": "null: it is served."})
+    failing = fields.Nested(FailingSchema, allow_none=True, metadata={"description": "null: all was taken."})
+
+
+class NewWebhookSchema(WebhookSchema):
+    """A webhook just made, with the secret that signs what it is sent. It is not shown again."""
+
+    secret = fields.String()
+
+
+class WebhookPageSchema(Schema):
+    """A page of webhooks."""
+
+    items = fields.List(fields.Nested(WebhookSchema))
+    next = fields.String(allow_none=True)
+
+
+class DeliverySchema(Schema):
+    """An attempt to deliver a notice."""
+
+    message_id = fields.String(metadata={"description": "The header `webhook-id`."})
+    type = fields.String(metadata={"enum": [kind.value for kind in NoticeType]})
+    event_id = fields.String()
+    version = fields.Integer()
+    at = Timestamp()
+    attempt = fields.Integer()
+    duration_ms = fields.Integer()
+    http_status = fields.Integer(allow_none=True, metadata={"description": "null: there was no answer."})
+    error = fields.String(allow_none=True, metadata={"description": "null: it was taken."})
+
+
+class DeliveryPageSchema(Schema):
+    """The last attempts, the newest first. There is no next page."""
+
+    items = fields.List(fields.Nested(DeliverySchema))
+    next = fields.String(allow_none=True)
 
 
 class HealthSchema(Schema):

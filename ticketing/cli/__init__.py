@@ -3,6 +3,7 @@
     database.py  init-db
     ledger.py    ledger verify, ledger export, ledger import
     users.py     users create, list, set-role, reset-password
+    webhooks.py  webhooks deliver
     terminal.py  what they share: sentences, progress, exit statuses
 """
 
@@ -13,6 +14,7 @@ from flask import Flask
 from .database import init_db
 from .ledger import ledger_commands
 from .users import user_commands
+from .webhooks import webhooks_commands
 
 
 def register_cli(app: Flask) -> None:
@@ -20,3 +22,4 @@ def register_cli(app: Flask) -> None:
     app.cli.add_command(init_db)
     app.cli.add_command(ledger_commands)
     app.cli.add_command(user_commands)
+    app.cli.add_command(webhooks_commands)

@@ -1,0 +1,220 @@
+"""/webhooks: who is told, and where to. The delivery itself: tests/delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from ticketing.api.auth import Role
+from ticketing.storage.webhooks import DELIVERIES_KEPT, Cursor, Delivery, Failing
+
+from .conftest import ADMIN, EVENT_ID, Answer, Api, Json, MakeApp, add_account, refused
+
+URL = "https://example.com/tickets?of=ours"
+ORGANIZER = ("olga", "a password of an organizer")
+AT = datetime(2027, 1, 1, 20, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def opened(app: Flask, api: Api) -> Iterator[Api]:
+    """An event with a booking, and an organizer."""
+    add_account(app, ORGANIZER, Role.ORGANIZER)
+    api.initialize(2)
+    api.book("ada")
+    yield api
+
+
+def subscribe(api: Api, body: Json | None = None, **options: Any) -> Answer:
+    """POST /webhooks for the event of these tests, unless another body is given."""
+    return api.post("/webhooks", {"url": URL, "event_id": EVENT_ID} if body is None else body, **options)
+
+
+class TestSubscribing:
+    def test_the_secret_is_shown_once(self, opened: Api) -> None:
+        """With the webhook that was made; and never again."""
+        answer = subscribe(opened)
+        assert answer.status_code == 201
+        made = answer.json
+        assert answer.headers["Location"] == f"/webhooks/{made['webhook_id']}"
+        assert made.pop("secret").startswith("whsec_")
+        assert made == opened.get(answer.headers["Location"], staff=True).json
+        assert (made["url"], made["event_id"], made["types"], made["created_by"]) == (URL, EVENT_ID, None, ADMIN[0])
+        assert (made["disabled_reason"], made["failing"]) == (None, None)
+        assert opened.get("/webhooks", staff=True).json == {"items": [made], "next": None}
+        secret = opened.services.webhooks.find(made["webhook_id"])
+        assert secret is not None and secret.secret not in repr(secret)
+
+    def test_it_begins_now(self, opened: Api) -> None:
+        """What happened before is not told; an event that is opened later is told from its beginning."""
+        opened.initialize(1, "other")
+        one = subscribe(opened).json["webhook_id"]
+        every = subscribe(opened, {"url": URL}).json["webhook_id"]
+        webhooks = opened.services.webhooks
+        assert webhooks.cursors(one) == {EVENT_ID: Cursor(version=2)}
+        assert webhooks.cursors(every) == {EVENT_ID: Cursor(version=2), "other": Cursor(version=1)}
+
+    def test_a_repeat_finds_the_first(self, opened: Api) -> None:
+        """The same key: the same webhook and secret; with another body it is refused."""
+        first, repeat = subscribe(opened, key="k"), subscribe(opened, key="k")
+        assert (repeat.json, repeat.headers["Idempotent-Replayed"]) == (first.json, "true")
+        assert "Idempotent-Replayed" not in first.headers
+        refused(subscribe(opened, {"url": URL}, key="k"), 422, "idempotency_key_reused")
+        assert len(opened.get("/webhooks", staff=True).json["items"]) == 1
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://example.com/",
+            "ftp://example.com/",
+            "https://",
+            "https:///path",
+            "https://user:password@example.com/",
+            "https://example.com/#part",
+            "https://example.com:99999/",
+            "https://example.com:0/",
+            "https://exa mple.com/",
+            "https://exämple.com/",
+            "https://[::1/",
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://10.1.2.3/",
+            "https://169.254.169.254/latest/meta-data/",
+            "https://[::ffff:192.168.0.1]/",
+            "example.com",
+            "x" * 2049,
+        ],
+    )
+    def test_urls_that_are_refused(self, opened: Api, url: str) -> None:
+        """What could never be delivered to, or must not."""
+        problem = refused(subscribe(opened, {"url": url, "event_id": EVENT_ID}), 422, "validation_failed")
+        assert list(problem["errors"]) == ["url"]
+
+    def test_private_receivers_where_they_are_allowed(self, make_app: MakeApp) -> None:
+        """For trying out: http, and addresses of the own network."""
+        api = Api(make_app(webhooks_allow_private=True))
+        for url in ("http://127.0.0.1:8080/", "https://[::1]/", URL):
+            assert subscribe(api, {"url": url}).status_code == 201
+        refused(subscribe(api, {"url": "ftp://127.0.0.1/"}), 422, "validation_failed")
+
+    def test_what_else_is_refused(self, opened: Api) -> None:
+        """Events that are not there, types that are none or stand twice, and all events for an organizer."""
+        refused(subscribe(opened, {"url": URL, "event_id": "nowhere"}), 404, "event_not_found")
+        for types in ([], ["order.eaten"], ["order.promoted", "order.promoted"]):
+            body = {"url": URL, "event_id": EVENT_ID, "types": types}
+            [field] = refused(subscribe(opened, body), 422, "validation_failed")["errors"]
+            assert field.startswith("types")
+        problem = refused(subscribe(opened, {"url": URL}, auth=ORGANIZER), 422, "validation_failed")
+        assert list(problem["errors"]) == ["event_id"]
+
+
+class TestLooking:
+    def test_an_organizer_sees_its_own(self, opened: Api) -> None:
+        """Another's webhook is not there for it, whatever it asks; the admin sees all."""
+        own = subscribe(opened, auth=ORGANIZER).json["webhook_id"]
+        other = subscribe(opened).json["webhook_id"]
+
+        def ids(credentials: tuple[str, str]) -> set[str]:
+            return {item["webhook_id"] for item in opened.client.get("/webhooks", auth=credentials).json["items"]}
+
+        assert (ids(ORGANIZER), ids(ADMIN)) == ({own}, {own, other})
+        for method, path in [
+            ("GET", ""),
+            ("DELETE", ""),
+            ("GET", "/deliveries"),
+            ("POST", "/replay?after=0"),
+        ]:
+            answer = opened.client.open(f"/webhooks/{other}{path}", method=method, auth=ORGANIZER)
+            refused(answer, 404, "webhook_not_found")
+
+    def test_pages(self, opened: Api) -> None:
+        """One after the other, each once."""
+        made = {subscribe(opened).json["webhook_id"] for _ in range(5)}
+        path, seen = "/webhooks?limit=2", []
+        while path:
+            answer = opened.get(path, staff=True)
+            seen += [item["webhook_id"] for item in answer.json["items"]]
+            path = answer.headers.get("Link", "").partition(">")[0].removeprefix("<")
+        assert (set(seen), len(seen)) == (made, 5)
+
+    def test_the_last_deliveries(self, opened: Api) -> None:
+        """The newest first, and no more than are kept."""
+        webhook_id = subscribe(opened).json["webhook_id"]
+        path = f"/webhooks/{webhook_id}/deliveries"
+        assert opened.get(path, staff=True).json == {"items": [], "next": None}
+        for version in range(1, DELIVERIES_KEPT + 3):
+            opened.services.webhooks.log(webhook_id, delivery(version))
+        shown = opened.get(f"{path}?limit=500", staff=True).json["items"]
+        assert [item["version"] for item in shown] == list(range(DELIVERIES_KEPT + 2, 2, -1))
+        assert shown[0]["error"] == "answered 500"
+        assert len(opened.get(f"{path}?limit=3", staff=True).json["items"]) == 3
+
+    def test_an_end(self, opened: Api) -> None:
+        """Nothing of it is left."""
+        webhook_id = subscribe(opened).json["webhook_id"]
+        opened.services.webhooks.log(webhook_id, delivery(1))
+        path = f"/webhooks/{webhook_id}"
+        assert opened.client.delete(path, auth=ADMIN).status_code == 204
+        refused(opened.client.delete(path, auth=ADMIN), 404, "webhook_not_found")
+        assert opened.services.webhooks.cursors(webhook_id) == {}
+        assert opened.services.webhooks.deliveries(webhook_id, 9) == []
+
+
+class TestReplay:
+    def test_it_goes_back_and_serves_again(self, opened: Api) -> None:
+        """The cursor is where it was told, and what had disabled it is forgotten."""
+        webhook_id, webhooks = subscribe(opened).json["webhook_id"], opened.services.webhooks
+        failing = Failing(since=AT, attempts=3, error="no connection", next_attempt_at=AT)
+        webhooks.set_failing(webhook_id, failing)
+        webhooks.disable(webhook_id, "the receiver is gone (410)")
+        shown = opened.get(f"/webhooks/{webhook_id}", staff=True).json
+        assert (shown["disabled_reason"], shown["failing"]["attempts"]) == ("the receiver is gone (410)", 3)
+        answer = opened.client.post(f"/webhooks/{webhook_id}/replay?after=1", auth=ADMIN)
+        assert answer.status_code == 202
+        assert (answer.json["disabled_reason"], answer.json["failing"]) == (None, None)
+        assert webhooks.cursors(webhook_id) == {EVENT_ID: Cursor(version=1, replays=1)}
+
+    def test_a_replay_wins_over_a_delivery_under_way(self, opened: Api) -> None:
+        """Who goes on from the old cursor learns of it, and moves nothing."""
+        webhook_id, webhooks = subscribe(opened).json["webhook_id"], opened.services.webhooks
+        [old] = webhooks.cursors(webhook_id).values()
+        webhooks.replay(webhook_id, EVENT_ID, 0)
+        assert webhooks.advance(webhook_id, EVENT_ID, old, 2) == Cursor(version=0, replays=1)
+        assert webhooks.advance(webhook_id, EVENT_ID, Cursor(version=0, replays=1), 1) == Cursor(version=1, replays=1)
+        assert webhooks.cursors(webhook_id) == {EVENT_ID: Cursor(version=1, replays=1)}
+
+    def test_of_which_event(self, opened: Api) -> None:
+        """A webhook of all events needs one named; one of an event takes no other."""
+        every, one = subscribe(opened, {"url": URL}).json, subscribe(opened).json
+
+        def replay(webhook: Json, query: str) -> Answer:
+            return opened.client.post(f"/webhooks/{webhook['webhook_id']}/replay?{query}", auth=ADMIN)
+
+        assert replay(every, f"after=0&event_id={EVENT_ID}").status_code == 202
+        for webhook, query, field in [
+            (every, "after=0", "event_id"),
+            (one, "after=0&event_id=other", "event_id"),
+            (one, "after=3", "after"),
+            (one, "", "after"),
+        ]:
+            assert list(refused(replay(webhook, query), 422, "validation_failed")["errors"]) == [field]
+        for event_id in ("nowhere", "no event"):
+            refused(replay(every, f"after=0&event_id={event_id}"), 404, "event_not_found")
+
+
+def delivery(version: int) -> Delivery:
+    """An attempt that failed."""
+    return Delivery(
+        message_id="msg_1",
+        type="order.confirmed",
+        event_id=EVENT_ID,
+        version=version,
+        at=AT,
+        attempt=1,
+        duration_ms=3,
+        http_status=500,
+        error="answered 500",
+    )

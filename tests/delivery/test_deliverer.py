@@ -1,0 +1,412 @@
+"""Who is sent what, in which order, whatever happens to receivers and to those who deliver."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from tests.concurrency.stage import booking, cancellation, opening
+from tests.service.running import eventually, outer_environ
+from ticketing.app import build_services
+from ticketing.clock import SystemClock
+from ticketing.config import Config
+from ticketing.delivery import deliverer as deliverer_module
+from ticketing.delivery.deliverer import Deliverer, Settings
+from ticketing.delivery.sender import Sender
+from ticketing.errors import StorageUnavailable
+from ticketing.services import Services
+from ticketing.storage.webhooks import Failing, Subscription, Webhooks
+
+from .conftest import MakeReceiver
+from .receiver import Received, Receiver
+
+EVENT = "concert"
+SECRET = "whsec_" + "c2VjcmV0" * 5
+FAST = Settings(lease_s=60.0, backoff_first_s=0.02)
+
+
+class Place:
+    """A service and those who deliver for it."""
+
+    def __init__(self, uri: str, database: str) -> None:
+        self.uri, self.database = uri, database
+        self.client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True, retryWrites=False)
+        self.parts = self.new_parts()
+        self._running: list[tuple[Deliverer, threading.Thread]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def new_parts(self) -> Services:
+        """The parts of one more process."""
+        return build_services(Config(mongodb_database=self.database), self.client, SystemClock())
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The subscriptions."""
+        return self.parts.webhooks
+
+    def open(self, event_id: str = EVENT, total_tickets: int = 1) -> None:
+        """Open an event."""
+        self.parts.manager.execute(opening(event_id, total_tickets))
+
+    def book(self, *users: str, event_id: str = EVENT) -> None:
+        """Book a ticket for each."""
+        for user in users:
+            self.parts.manager.execute(booking(user, event_id))
+
+    def subscribe(
+        self, receiver: Receiver, event_id: str | None = EVENT, types: list[str] | None = None, name: str = "one"
+    ) -> None:
+        """Let a receiver be told from now on."""
+        assert self.webhooks.add(
+            Subscription(
+                webhook_id=f"wh_{name}",
+                url=receiver.url,
+                event_id=event_id,
+                types=types,
+                secret=SECRET,
+                created_by="admin",
+                created_at=SystemClock().now(),
+            )
+        )
+
+    def subscription(self, name: str = "one") -> Subscription:
+        """How a subscription fares."""
+        found = self.webhooks.find(f"wh_{name}")
+        assert found is not None
+        return found
+
+    def deliver(self, settings: Settings = FAST, deadline_s: float = 30.0) -> Deliverer:
+        """Begin to deliver, as one more process does."""
+        parts = self.new_parts()
+
+        def new_sender() -> Sender:
+            return Sender(allow_private=True, deadline_s=deadline_s)
+
+        deliverer = Deliverer(parts.webhooks, parts.feed, SystemClock(), new_sender, settings)
+        thread = threading.Thread(target=deliverer.run)
+        thread.start()
+        self._running.append((deliverer, thread))
+        return deliverer
+
+    def start(self, folder: Path) -> subprocess.Popen[bytes]:
+        """Begin to deliver in a process of its own."""
+        environ = {
+            "MONGODB_URI": self.uri,
+            "MONGODB_DATABASE": self.database,
+            "WEBHOOKS_ALLOW_PRIVATE": "true",
+        }
+        command = [sys.executable, "-m", "flask", "--app", "wsgi", "webhooks", "deliver", "--lease-s", "2"]
+        with (folder / "output.txt").open("ab") as output:
+            process = subprocess.Popen(command, cwd=folder, env={**outer_environ(), **environ}, stderr=output)
+        self.processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End all who deliver."""
+        for deliverer, _ in self._running:
+            deliverer.stop()
+        for _, thread in self._running:
+            thread.join()
+        self._running.clear()
+
+    def close(self) -> None:
+        """End all."""
+        self.stop()
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.client.close()
+
+
+@pytest.fixture
+def place(mongod: str, database: Database[dict[str, Any]]) -> Iterator[Place]:
+    """A place on the real mongod, with an event of one ticket."""
+    place = Place(mongod, database.name)
+    place.open()
+    yield place
+    place.close()
+
+
+def confirmed(*users: str) -> list[tuple[str, str | None]]:
+    """What is told of bookings of the first event that got their tickets."""
+    return [("order.confirmed", user) for user in users]
+
+
+class TestDelivering:
+    def test_a_story(self, place: Place, receiver: Receiver) -> None:
+        """Each notice once, in order, signed, with the order as it was after it."""
+        place.subscribe(receiver)
+        deliverer = place.deliver()
+        eventually(lambda: deliverer.ends() == {EVENT: 1})
+        place.book("ada", "ben", "cleo")
+        place.parts.manager.execute(cancellation("ada"))
+        eventually(lambda: len(receiver.received) >= 5)
+        assert receiver.told() == [
+            ("order.confirmed", "ada"),
+            ("order.waitlisted", "ben"),
+            ("order.waitlisted", "cleo"),
+            ("order.cancelled", "ada"),
+            ("order.promoted", "ben"),
+        ]
+        for received in receiver.received:
+            notice = received.verify(SECRET)
+            datetime.fromisoformat(notice["timestamp"])
+            assert notice["data"]["event_id"] == EVENT
+            assert notice["data"]["order"]["version"] == notice["data"]["version"]
+        assert [each.notice["data"]["version"] for each in receiver.received] == [2, 3, 4, 5, 5]
+        assert receiver.received[2].notice["data"]["order"]["waiting_position"] == 2
+        assert len({each.message_id for each in receiver.received}) == 5
+        eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 5)
+        eventually(lambda: len(place.webhooks.deliveries("wh_one", 9)) == 5)
+        assert {each.http_status for each in place.webhooks.deliveries("wh_one", 9)} == {204}
+
+    def test_what_happened_while_nobody_delivered(self, place: Place, receiver: Receiver) -> None:
+        """It is in the ledger; nothing is told of what was before the subscription, or of other types."""
+        place.book("before")
+        place.parts.manager.execute(cancellation("before"))
+        place.subscribe(receiver, types=["order.confirmed", "order.cancelled"])
+        place.book("ada", "ben")
+        place.parts.manager.execute(cancellation("ada"))
+        place.deliver()
+        eventually(lambda: len(receiver.received) >= 2)
+        eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 6)
+        assert receiver.told() == [("order.confirmed", "ada"), ("order.cancelled", "ada")]
+
+    def test_all_events(self, place: Place, receiver: Receiver) -> None:
+        """Those that were there, and those that are opened later; those of one in their order."""
+        place.open("older", 9)
+        place.subscribe(receiver, event_id=None)
+        place.deliver()
+        place.open("newer", 9)
+        users = [f"user-{number}" for number in range(5)]
+        for user in users:
+            place.book(user, event_id="newer")
+            place.book(user, event_id="older")
+        eventually(lambda: len(receiver.received) >= 10)
+        for event_id in ("newer", "older"):
+            told = [each.told[1] for each in receiver.received if each.notice["data"]["event_id"] == event_id]
+            assert told == users
+
+    def test_without_change_streams(
+        self, place: Place, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On a single mongod, or while the stream is lost: new commits are looked for, and none is missed."""
+
+        def no_stream(webhooks: Webhooks) -> Iterator[None]:
+            raise StorageUnavailable
+
+        monkeypatch.setattr(Webhooks, "new_commits", no_stream)
+        monkeypatch.setattr(deliverer_module, "PAUSE_S", 0.05)
+        place.subscribe(receiver)
+        place.deliver()
+        place.book("ada")
+        eventually(lambda: receiver.told() == confirmed("ada"))
+
+    def test_a_stream_that_is_lost(
+        self, place: Place, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was committed meanwhile is found by the look that follows."""
+        real, lost = Webhooks.new_commits, threading.Event()
+
+        def breaks_off(webhooks: Webhooks) -> Iterator[tuple[str, int] | None]:
+            if lost.is_set():
+                yield from real(webhooks)
+            yield None
+            eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 1)
+            place.book("ada")
+            lost.set()
+            raise StorageUnavailable
+
+        monkeypatch.setattr(Webhooks, "new_commits", breaks_off)
+        place.subscribe(receiver)
+        place.deliver()
+        eventually(lambda: receiver.told() == confirmed("ada"))
+        assert lost.is_set()
+
+
+class TestReceiversInTrouble:
+    def test_one_that_fails_and_comes_back(self, place: Place, receiver: Receiver) -> None:
+        """It gets every notice, in order, under the same id at each try; the log has what it answered."""
+        answers = iter([500, 302, 404, 200, 503])
+        receiver.answer = lambda received: next(answers, 200)
+        place.open("other", 9)
+        place.subscribe(receiver, event_id="other")
+        place.deliver()
+        place.book("ada", "ben", event_id="other")
+        eventually(lambda: len(receiver.received) >= 6)
+        assert [each.told[1] for each in receiver.received] == ["ada"] * 4 + ["ben"] * 2
+        assert len({each.message_id for each in receiver.received}) == 2
+        eventually(lambda: len(place.webhooks.deliveries("wh_one", 9)) == 6)
+        attempts = [(each.attempt, each.http_status) for each in place.webhooks.deliveries("wh_one", 9)]
+        assert attempts[::-1] == [(1, 500), (2, 302), (3, 404), (4, 200), (1, 503), (2, 200)]
+        eventually(lambda: place.subscription().failing is None)
+
+    def test_one_that_hangs_delays_nobody_else(self, place: Place, make_receiver: MakeReceiver) -> None:
+        """The others are told meanwhile; and when it does not hang any more, it is told too."""
+        hanging, sound = make_receiver(), make_receiver()
+        hanging.answer = hanging.hang
+        place.open("other", 99)
+        for receiver, name in ((hanging, "hanging"), (sound, "sound")):
+            place.subscribe(receiver, event_id="other", name=name)
+        place.deliver()
+        users = [f"user-{number}" for number in range(10)]
+        place.book(*users, event_id="other")
+        eventually(lambda: len(sound.received) == 10)
+        assert hanging.received == []
+        hanging.answer = lambda received: 200
+        hanging.left.set()
+        eventually(lambda: [each.told[1] for each in hanging.received] == users)
+
+    def test_one_that_hangs_is_not_waited_for_for_ever(self, place: Place, receiver: Receiver) -> None:
+        """A try ends with its deadline."""
+        receiver.answer = receiver.hang
+        place.subscribe(receiver)
+        place.deliver(deadline_s=0.1)
+        place.book("ada")
+        eventually(lambda: len(place.webhooks.deliveries("wh_one", 9)) >= 2)
+        assert place.webhooks.deliveries("wh_one", 1)[0].error == "no answer within 0.1 s"
+        failing = place.subscription().failing
+        assert failing is not None and failing.attempts >= 1
+
+    def test_one_that_is_gone(self, place: Place, receiver: Receiver) -> None:
+        """410: disabled at once. A replay brings it back, from where it was told to begin."""
+        receiver.answer = lambda received: 410
+        place.subscribe(receiver)
+        place.deliver()
+        place.book("ada")
+        eventually(lambda: not place.subscription().is_active)
+        assert place.subscription().disabled_reason == "the receiver is gone (410)"
+        assert len(receiver.received) == 1
+        receiver.answer = lambda received: 200
+        place.webhooks.replay("wh_one", EVENT, 1)
+        eventually(lambda: receiver.told() == confirmed("ada", "ada"))
+        assert len({each.message_id for each in receiver.received}) == 1
+
+    def test_one_that_has_failed_for_days(self, place: Place, receiver: Receiver) -> None:
+        """After three days it is disabled with the reason; until then it is not."""
+        receiver.answer = lambda received: 500
+        place.subscribe(receiver)
+        now = SystemClock().now()
+        long_ago = now - timedelta(days=3)
+        failing = Failing(since=long_ago, attempts=30, error="answered 500", next_attempt_at=long_ago)
+        place.webhooks.set_failing("wh_one", failing)
+        place.deliver()
+        place.book("ada")
+        eventually(lambda: not place.subscription().is_active)
+        reason = place.subscription().disabled_reason
+        assert reason is not None and reason.endswith("answered 500") and "failed since" in reason
+        assert len(receiver.received) == 1
+
+    def test_the_pauses_grow(self, place: Place, receiver: Receiver) -> None:
+        """Each about twice as long as the one before it, up to hours; a new process keeps to them."""
+        receiver.answer = lambda received: 500
+        place.subscribe(receiver)
+        place.book("ada")
+        place.deliver(Settings(lease_s=60.0, backoff_first_s=3600.0))
+        eventually(lambda: place.subscription().failing is not None)
+        failing = place.subscription().failing
+        assert failing is not None
+        pause_s = (failing.next_attempt_at - failing.since).total_seconds()
+        assert 1800 <= pause_s <= 3600
+        place.stop()
+        place.deliver()
+        place.book("ben")
+        eventually(lambda: place.client[place.database].webhooks.find_one({"lease": {"$exists": True}}))
+        assert len(receiver.received) == 1
+
+    def test_an_end_while_it_is_served(self, place: Place, receiver: Receiver) -> None:
+        """Nobody is told any more."""
+        place.subscribe(receiver)
+        deliverer = place.deliver()
+        place.book("ada")
+        eventually(lambda: receiver.told() == confirmed("ada"))
+        place.webhooks.remove("wh_one")
+        eventually(lambda: not deliverer._couriers)
+        place.book("ben")
+        eventually(lambda: deliverer.ends() == {EVENT: 3})
+        assert len(receiver.received) == 1
+
+    def test_a_replay_while_it_is_served(self, place: Place, receiver: Receiver) -> None:
+        """The same notices again, under their ids, then on with the new ones."""
+        place.open("other", 9)
+        place.subscribe(receiver, event_id="other")
+        place.deliver()
+        place.book("ada", "ben", event_id="other")
+        eventually(lambda: len(receiver.received) == 2)
+        place.webhooks.replay("wh_one", "other", 1)
+        eventually(lambda: len(receiver.received) == 4)
+        place.book("cleo", event_id="other")
+        eventually(lambda: len(receiver.received) == 5)
+        assert [each.told[1] for each in receiver.received] == ["ada", "ben", "ada", "ben", "cleo"]
+        ids = [each.message_id for each in receiver.received]
+        assert ids[:2] == ids[2:4] and len(set(ids)) == 3
+
+
+class TestSharing:
+    def test_two_deliver_nothing_twice(self, place: Place, make_receiver: MakeReceiver) -> None:
+        """Each subscription has one who serves it; when one process stops, the other goes on at once."""
+        receivers = {f"{number}": make_receiver() for number in range(6)}
+        place.open("other", 999)
+        for name, receiver in receivers.items():
+            place.subscribe(receiver, event_id="other", name=name)
+        first, _ = place.deliver(), place.deliver()
+        users = [f"user-{number}" for number in range(15)]
+        place.book(*users[:10], event_id="other")
+        eventually(lambda: all(len(receiver.received) >= 10 for receiver in receivers.values()))
+        first.stop()
+        place.book(*users[10:], event_id="other")
+        eventually(lambda: all(len(receiver.received) >= 15 for receiver in receivers.values()))
+        for receiver in receivers.values():
+            assert [each.told[1] for each in receiver.received] == users
+
+    def test_a_lease_has_one_holder_until_it_expires(self, place: Place, receiver: Receiver) -> None:
+        """Nobody else gets it meanwhile; then whoever asks first, and the first holder learns that it is lost."""
+        place.subscribe(receiver)
+        [mine] = place.webhooks.lease("me", 60.0, 1)
+        assert mine.webhook_id == "wh_one"
+        assert place.webhooks.lease("you", 60.0, 1) == []
+        assert place.webhooks.lease("me", -1.0, 1) == [mine]
+        assert place.webhooks.lease("you", 60.0, 1) == [mine]
+        assert place.webhooks.lease("me", 60.0, 1) == []
+        place.webhooks.release("you")
+        assert place.webhooks.lease("me", 60.0, 0) == []
+        assert place.webhooks.lease("me", 60.0, 1) == [mine]
+
+    def test_kills(self, place: Place, receiver: Receiver, tmp_path: Path) -> None:
+        """SIGKILL in the middle of a delivery: who takes over tells everything, in order, and repeats one at most."""
+        killed: list[Received] = []
+
+        def answer(received: Received) -> int:
+            if len(receiver.received) in (3, 6) and len(killed) < len(receiver.received) // 3:
+                killed.append(received)
+                place.processes[-1].kill()
+                place.start(tmp_path)
+            return 200
+
+        receiver.answer = answer
+        place.open("other", 99)
+        place.subscribe(receiver, event_id="other")
+        users = [f"user-{number}" for number in range(10)]
+        place.book(*users, event_id="other")
+        place.start(tmp_path)
+        eventually(lambda: receiver.received and receiver.received[-1].told[1] == users[-1])
+        told = [each.told[1] for each in receiver.received]
+        assert list(dict.fromkeys(told)) == users  # none is missing, and none comes before its turn
+        places = [users.index(str(user)) for user in told]
+        assert places == sorted(places)
+        assert len(told) == 10 + len(killed) == 12
+        process = place.processes[-1]
+        process.terminate()
+        assert process.wait(30) == 0
+        assert "Delivering." in (tmp_path / "output.txt").read_text()
+        lease = place.client[place.database].webhooks.find_one({"_id": "wh_one"})
+        assert lease is not None and "lease" not in lease

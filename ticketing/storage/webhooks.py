@@ -1,0 +1,317 @@
+"""Subscriptions to notices, and how far each has been served.
+
+    webhooks            one document a subscription: where to, what about, its secret, how it fares, who serves it
+    webhook_cursors     one document a subscription and event: the version up to which all has been delivered
+    webhook_deliveries  one document a subscription: its last attempts, the newest last
+
+The ledger is the outbox: a cursor is all that is known of what was delivered. A lease says which process serves a
+subscription; it is taken and kept by the clock of MongoDB, so that those of the processes need not agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import pymongo
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from ..errors import StorageUnavailable
+from .ledger import ledger_collection
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+DELIVERIES_KEPT = 100
+_CONCERNS: dict[str, Any] = {
+    "read_concern": ReadConcern("majority"),
+    "write_concern": WriteConcern("majority", j=True),
+    "read_preference": ReadPreference.PRIMARY,
+}
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _bounded(method: Callable[Concatenate[Webhooks, P], R]) -> Callable[Concatenate[Webhooks, P], R]:
+    """Give a method its time, and translate the driver's errors."""
+
+    @wraps(method)
+    def call(self: Webhooks, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with pymongo.timeout(self.timeout_s):
+                return method(self, *args, **kwargs)
+        except PyMongoError as error:
+            raise StorageUnavailable from error
+
+    return call
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failing:
+    """A receiver that did not take a notice: since when, how often, why last, and when it is tried again."""
+
+    since: datetime
+    attempts: int
+    error: str
+    next_attempt_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """Somebody who wants notices: of one event or of all (`event_id` None), of some types or of all (None).
+
+    `fingerprint` is that of the request with an Idempotency-Key that made it. `disabled_reason` None: it is active.
+    `replays` counts how often it was set back.
+    """
+
+    webhook_id: str
+    url: str
+    event_id: str | None
+    types: list[str] | None
+    secret: str = field(repr=False)
+    created_by: str
+    created_at: datetime
+    fingerprint: bytes | None = None
+    disabled_reason: str | None = None
+    failing: Failing | None = None
+    replays: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is served."""
+        return self.disabled_reason is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cursor:
+    """All up to `version` was delivered. `replays` counts how often it was set back."""
+
+    version: int = 0
+    replays: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One attempt to deliver a notice. `error` None: it was taken."""
+
+    message_id: str
+    type: str
+    event_id: str
+    version: int
+    at: datetime
+    attempt: int
+    duration_ms: int
+    http_status: int | None = None
+    error: str | None = None
+
+
+class Webhooks:
+    """The subscriptions. Safe to share between threads.
+
+    Each method ends within `timeout_s` seconds. It raises `StorageUnavailable` when MongoDB does not do what it
+    should; then nobody knows whether it took effect.
+    """
+
+    def __init__(self, database: Database[dict[str, Any]], timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._subscriptions = database.get_collection("webhooks", **_CONCERNS)
+        self._cursors = database.get_collection("webhook_cursors", **_CONCERNS)
+        # A log that may lose its last lines in a crash: each delivery would wait for its journal.
+        self._deliveries = database.get_collection(
+            "webhook_deliveries", **_CONCERNS | {"write_concern": WriteConcern(1)}
+        )
+        self._ledger = ledger_collection(database)
+
+    # Those who subscribe.
+
+    @_bounded
+    def add(self, subscription: Subscription) -> bool:
+        """Subscribe to what happens from now on. False: there is one with this id."""
+        # The cursors first: before the subscription is there, nobody serves it. One of an event that is opened
+        # meanwhile is missing, which is the cursor 0.
+        cursors = [
+            {"_id": _cursor_id(subscription.webhook_id, event_id), **asdict(Cursor(version=version))}
+            for event_id, version in self.ends_of_ledgers(subscription.event_id).items()
+        ]
+        if self.find(subscription.webhook_id) is not None:
+            return False
+        self._cursors.delete_many(_cursors_of(subscription.webhook_id))  # of a try that was cut short
+        if cursors:
+            self._cursors.insert_many(cursors)
+        document = asdict(subscription)
+        try:
+            self._subscriptions.insert_one({"_id": document.pop("webhook_id"), **document})
+        except DuplicateKeyError:
+            return False
+        return True
+
+    @_bounded
+    def find(self, webhook_id: str) -> Subscription | None:
+        """The subscription with this id."""
+        document = self._subscriptions.find_one({"_id": webhook_id})
+        return None if document is None else _subscription(document)
+
+    @_bounded
+    def find_all(self, created_by: str | None, after: str, limit: int) -> list[Subscription]:
+        """The first `limit` with an id after `after`, of one who made them, or of all."""
+        query: dict[str, Any] = {"_id": {"$gt": after}}
+        if created_by is not None:
+            query["created_by"] = created_by
+        return [_subscription(document) for document in self._subscriptions.find(query).sort("_id", 1).limit(limit)]
+
+    @_bounded
+    def remove(self, webhook_id: str) -> None:
+        """End a subscription. What is under way to it may still arrive."""
+        self._subscriptions.delete_one({"_id": webhook_id})
+        self._deliveries.delete_one({"_id": webhook_id})
+        self._cursors.delete_many(_cursors_of(webhook_id))
+
+    @_bounded
+    def deliveries(self, webhook_id: str, limit: int) -> list[Delivery]:
+        """The last attempts, the newest first."""
+        document = self._deliveries.find_one({"_id": webhook_id}) or {"attempts": []}
+        return [Delivery(**attempt) for attempt in reversed(document["attempts"][-limit:])]
+
+    @_bounded
+    def replay(self, webhook_id: str, event_id: str, after: int) -> None:
+        """Deliver again what came after version `after`, and serve the subscription again if it was disabled."""
+        self._cursors.update_one(
+            {"_id": _cursor_id(webhook_id, event_id)},
+            {"$set": {"version": after}, "$inc": {"replays": 1}},
+            upsert=True,
+        )
+        self._subscriptions.update_one(
+            {"_id": webhook_id}, {"$set": {"disabled_reason": None, "failing": None}, "$inc": {"replays": 1}}
+        )
+
+    # Those who deliver.
+
+    @_bounded
+    def lease(self, holder: str, lease_s: float, take_max: int) -> list[Subscription]:
+        """The subscriptions that `holder` serves for the next `lease_s` seconds.
+
+        It keeps what it has, and takes up to `take_max` that nobody has.
+        """
+        until = {"$add": ["$$NOW", round(lease_s * 1000)]}
+        lease = [{"$set": {"lease": {"holder": holder, "until": until}}}]
+        mine = {"lease.holder": holder, "disabled_reason": None}
+        free = {"disabled_reason": None, "$expr": {"$lt": [{"$ifNull": ["$lease.until", 0]}, "$$NOW"]}}
+        self._subscriptions.update_many(mine, lease)
+        for _ in range(take_max):
+            taken = self._subscriptions.find_one_and_update(
+                free, lease, projection=["_id"], return_document=ReturnDocument.AFTER
+            )
+            if taken is None:
+                break
+        return [_subscription(document) for document in self._subscriptions.find(mine)]
+
+    @_bounded
+    def release(self, holder: str) -> None:
+        """Give all back: others may take them at once."""
+        self._subscriptions.update_many({"lease.holder": holder}, {"$unset": {"lease": ""}})
+
+    @_bounded
+    def cursors(self, webhook_id: str) -> dict[str, Cursor]:
+        """How far the subscription has been served, by event."""
+        return {
+            document.pop("_id").partition(":")[2]: Cursor(**document)
+            for document in self._cursors.find(_cursors_of(webhook_id))
+        }
+
+    @_bounded
+    def advance(self, webhook_id: str, event_id: str, cursor: Cursor, version: int) -> Cursor:
+        """All up to `version` was delivered. Returns the cursor as it is now: another one after a replay."""
+        cursor_id = _cursor_id(webhook_id, event_id)
+        advanced = Cursor(version=version, replays=cursor.replays)
+        try:
+            self._cursors.update_one(
+                {"_id": cursor_id, "replays": cursor.replays}, {"$max": {"version": version}}, upsert=True
+            )
+        except DuplicateKeyError:  # it is there, with more replays
+            document = self._cursors.find_one({"_id": cursor_id}, {"_id": 0})
+            return advanced if document is None else Cursor(**document)
+        return advanced
+
+    @_bounded
+    def log(self, webhook_id: str, delivery: Delivery) -> None:
+        """Note an attempt; the oldest ones go."""
+        attempts = {"$each": [asdict(delivery)], "$slice": -DELIVERIES_KEPT}
+        self._deliveries.update_one({"_id": webhook_id}, {"$push": {"attempts": attempts}}, upsert=True)
+
+    @_bounded
+    def set_failing(self, webhook_id: str, failing: Failing | None) -> None:
+        """The receiver fails, or does not any more."""
+        document = None if failing is None else asdict(failing)
+        self._subscriptions.update_one({"_id": webhook_id}, {"$set": {"failing": document}})
+
+    @_bounded
+    def disable(self, webhook_id: str, reason: str) -> None:
+        """Serve it no more."""
+        self._subscriptions.update_one({"_id": webhook_id}, {"$set": {"disabled_reason": reason}})
+
+    @_bounded
+    def ends_of_ledgers(self, event_id: str | None = None) -> dict[str, int]:
+        """The version that each event has come to, or this one: a look an event, along the index."""
+        ends: dict[str, int] = {}
+        bound = {"$lt": f"{event_id};", "$gt": f"{event_id}:"} if event_id else {}
+        while True:
+            query = {"_id": bound} if bound else {}
+            last = self._ledger.find_one(query, {"event_id": 1, "last": 1}, sort=[("_id", -1)])
+            if last is None:
+                return ends
+            found = str(last["_id"]).partition(":")[0]
+            ends[found] = last.get("last", 0)
+            if event_id:
+                return ends
+            bound = {"$lt": f"{found}:"}
+
+    def new_commits(self) -> Iterator[tuple[str, int] | None]:
+        """The event and the last version of each new commit; None when it begins to listen, and while none comes.
+
+        Raises `StorageUnavailable` when it is lost, or MongoDB is no replica set.
+        """
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {"operationType": "insert"}},
+            {"$project": {"fullDocument._id": 1, "fullDocument.last": 1}},
+        ]
+        try:
+            with self._ledger.watch(pipeline, max_await_time_ms=500) as stream:
+                yield None
+                while stream.alive:
+                    change = stream.try_next()
+                    if change is None:
+                        yield None
+                    else:
+                        commit = change["fullDocument"]
+                        yield str(commit["_id"]).partition(":")[0], commit.get("last", 0)
+        except PyMongoError as error:
+            raise StorageUnavailable from error
+
+
+def _cursor_id(webhook_id: str, event_id: str) -> str:
+    return f"{webhook_id}:{event_id}"
+
+
+def _cursors_of(webhook_id: str) -> dict[str, Any]:
+    return {"_id": {"$gt": f"{webhook_id}:", "$lt": f"{webhook_id};"}}
+
+
+_FIELDS = {each.name for each in fields(Subscription)} - {"webhook_id", "failing"}
+
+
+def _subscription(document: dict[str, Any]) -> Subscription:
+    failing = document.get("failing")
+    return Subscription(
+        webhook_id=document["_id"],
+        failing=None if failing is None else Failing(**failing),
+        **{name: document[name] for name in _FIELDS},
+    )
