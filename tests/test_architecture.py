@@ -21,9 +21,11 @@ INWARD: dict[str, set[str]] = {
     "accounts": {"domain", "errors", "clock"},
     "erasure": {"accounts", "manager", "domain", "errors", "clock"},
     "passwords": set(),
+    "delivery": {"delivery", "domain", "errors", "clock", "feed", "storage", "api", "addresses"},
     "errors": set(),
     "ids": set(),
     "clock": set(),
+    "addresses": set(),
 }
 # All that the domain needs from outside, and nothing of it reads a file, a socket, a clock or a dice.
 DOMAIN_MODULES = {

@@ -2,6 +2,7 @@
 
     app.py          create_app: how the parts are put together
     config.py       the settings
+    addresses.py    which addresses webhooks may lead to
     errors.py       everything that can go wrong
     domain/         the rules, pure
     manager.py      TicketManager: queue, decide, commit, answer

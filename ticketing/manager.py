@@ -69,8 +69,10 @@ class TicketManager:
     """Books, cancels and reads events. Thread-safe.
 
     `deadline_s` is how long a request may take, in seconds; `state_orders_max` how many orders are kept in memory,
-    over all events; `queue_length_max` how many requests may wait for one event. `on_change` is told, after the
-    answers, that an event has come to a version; by any thread, and it must not wait for anything.
+    over all events; `queue_length_max` how many requests may wait for one event.
+
+    Its attribute `on_change(event_id, version)` is called when an event has come to a version, after the answers; by
+    any thread, and it must not wait for anything.
     """
 
     def __init__(
@@ -81,14 +83,13 @@ class TicketManager:
         deadline_s: float = 6.0,
         state_orders_max: int = 1_000_000,
         queue_length_max: int = 800,
-        on_change: Callable[[str, int], None] = lambda event_id, version: None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._deadline_s = deadline_s
         self._state_orders_max = state_orders_max
         self._queue_length_max = queue_length_max
-        self.on_change = on_change
+        self.on_change: Callable[[str, int], None] = lambda event_id, version: None
 
         # The mutable state, all of it guarded by this one lock. It is held to look and to swap, never during I/O.
         self._lock = threading.Lock()

@@ -115,7 +115,7 @@ def settings(app: Flask, method: str | None, path: str | None, *, stateful: bool
     orders, webhooks = prepare(app)
     often_sold_out = [*EVENTS, "sold-out", "sold-out", "sold-out"]
     known = {
-        "events": often_sold_out,
+        "events": [*often_sold_out, "nowhere"],
         "users": USERS,
         "orders": orders,
         "webhooks": webhooks,

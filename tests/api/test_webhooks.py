@@ -57,6 +57,14 @@ class TestSubscribing:
         assert webhooks.cursors(one) == {EVENT_ID: Cursor(version=2)}
         assert webhooks.cursors(every) == {EVENT_ID: Cursor(version=2), "other": Cursor(version=1)}
 
+    def test_a_try_that_was_cut_short(self, opened: Api) -> None:
+        """Its cursors stay: the repeat begins where the first try did, so that nothing is left out between them."""
+        webhook_id = subscribe(opened, key="k").json["webhook_id"]
+        opened.services.database.webhooks.delete_one({"_id": webhook_id})
+        opened.book("ben")
+        assert subscribe(opened, key="k").json["webhook_id"] == webhook_id
+        assert opened.services.webhooks.cursors(webhook_id) == {EVENT_ID: Cursor(version=2)}
+
     def test_a_repeat_finds_the_first(self, opened: Api) -> None:
         """The same key: the same webhook and secret; with another body it is refused."""
         first, repeat = subscribe(opened, key="k"), subscribe(opened, key="k")

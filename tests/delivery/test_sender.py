@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from ticketing.delivery.addresses import is_public
+from ticketing.addresses import is_public
 from ticketing.delivery.sender import ANSWER_BYTES_MAX, Outcome, Sender
 
 from .conftest import MakeReceiver

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 from flask import Response, request, url_for
 from flask_smorest import Blueprint
 
-from ..delivery.addresses import is_address, is_public
+from ..addresses import is_address, is_public
 from ..errors import EventNotFound, IdempotencyKeyReused
 from ..ids import is_event_id
 from ..services import services

@@ -154,7 +154,8 @@ class Deliverer:
 
     def _notice(self, event_id: str, version: int) -> None:
         with self._lock:
-            self._ends[event_id] = version
+            # What the stream tells may be older than what a look has found.
+            self._ends[event_id] = max(version, self._ends.get(event_id, 0))
             couriers = list(self._couriers.values())
         for courier in couriers:
             courier.notice(event_id)

@@ -18,7 +18,7 @@ from typing import Any
 import httpcore
 from standardwebhooks import Webhook
 
-from .addresses import is_public
+from ..addresses import is_public
 
 DEADLINE_S = 10.0
 """One delivery, from the look-up of the name to the status of the answer."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pymongo
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
 DELIVERIES_KEPT = 100
+DUPLICATE_KEY = 11000
 _CONCERNS: dict[str, Any] = {
     "read_concern": ReadConcern("majority"),
     "write_concern": WriteConcern("majority", j=True),
@@ -144,15 +145,24 @@ class Webhooks:
         ]
         if self.find(subscription.webhook_id) is not None:
             return False
-        self._cursors.delete_many(_cursors_of(subscription.webhook_id))  # of a try that was cut short
-        if cursors:
-            self._cursors.insert_many(cursors)
+        self._insert_missing(cursors)
         document = asdict(subscription)
         try:
             self._subscriptions.insert_one({"_id": document.pop("webhook_id"), **document})
         except DuplicateKeyError:
             return False
         return True
+
+    def _insert_missing(self, cursors: list[dict[str, Any]]) -> None:
+        """Those that are there stay: of a try that was cut short, or of one that runs beside this one."""
+        try:
+            if cursors:
+                self._cursors.insert_many(cursors, ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            codes = {each["code"] for each in details.get("writeErrors", ())}
+            if codes != {DUPLICATE_KEY} or details.get("writeConcernErrors"):
+                raise
 
     @_bounded
     def find(self, webhook_id: str) -> Subscription | None:
