@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from tests.concurrency.stage import booking, cancellation, opening
 from tests.service.running import eventually, outer_environ
@@ -220,7 +221,7 @@ class TestDelivering:
         def breaks_off(webhooks: Webhooks) -> Iterator[tuple[str, int] | None]:
             if lost.is_set():
                 yield from real(webhooks)
-            yield None
+            yield (EVENT, 1)
             eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 1)
             place.book("ada")
             lost.set()
@@ -231,6 +232,34 @@ class TestDelivering:
         place.deliver()
         eventually(lambda: receiver.told() == confirmed("ada"))
         assert lost.is_set()
+
+    def test_no_commit_falls_between_stream_and_look(self, place: Place, mongod: str) -> None:
+        """What was written before the stream began, and no majority had yet, is waited for by the look."""
+        seen = Commands()
+        with MongoClient[dict[str, Any]](mongod, retryWrites=False, event_listeners=[seen]) as client:
+            commits = Webhooks(client[place.database], timeout_s=20.0).new_commits()
+            assert next(commits) == (EVENT, 1)
+            commits.close()
+        names = [name for name, _ in seen.commands]
+        assert names[:2] == ["aggregate", "find"]
+        assert seen.commands[1][1]["readConcern"].keys() == {"level", "afterClusterTime"}
+
+
+class Commands(CommandListener):
+    """What a client asks of MongoDB."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Note it."""
+        self.commands.append((event.command_name, event.command))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Nothing more."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing more."""
 
 
 class TestReceiversInTrouble:

@@ -22,7 +22,7 @@ from datetime import timedelta
 
 from ..clock import Clock
 from ..domain.notices import Notice, notices_of
-from ..errors import TicketingError
+from ..errors import StorageUnavailable, TicketingError
 from ..feed import AfterTheLastChange, ChangeFeed
 from ..storage.webhooks import Cursor, Delivery, Failing, Subscription, Webhooks
 from .messages import body_of, message_id
@@ -130,32 +130,25 @@ class Deliverer:
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
-                has_looked = False
                 for commit in self.webhooks.new_commits():
                     if self._stopping.is_set():
                         return
-                    if not has_looked:  # now that it listens: nothing falls between the two
-                        self._look()
-                        has_looked = True
                     if commit is not None:
                         self._notice(*commit)
             except TicketingError:
                 log.warning("no change stream: new commits are looked for")
             try:
-                self._look()
+                for event_id, version in self.webhooks.ends_of_ledgers().items():
+                    self._notice(event_id, version)
             except TicketingError:
                 log.warning("the storage does not answer, new commits are not seen")
             self._stopping.wait(PAUSE_S)
 
-    def _look(self) -> None:
-        for event_id, version in self.webhooks.ends_of_ledgers().items():
-            if self._ends.get(event_id) != version:
-                self._notice(event_id, version)
-
     def _notice(self, event_id: str, version: int) -> None:
         with self._lock:
-            # What the stream tells may be older than what a look has found.
-            self._ends[event_id] = max(version, self._ends.get(event_id, 0))
+            if version <= self._ends.get(event_id, 0):
+                return  # the stream may tell what a look has found before
+            self._ends[event_id] = version
             couriers = list(self._couriers.values())
         for courier in couriers:
             courier.notice(event_id)
@@ -286,6 +279,8 @@ class Courier(threading.Thread):
         except AfterTheLastChange:
             log.error("a ledger is shorter than it was", extra={"webhook_id": self.webhook_id, "event_id": event_id})
             return True
+        if not page.changes and page.next_version < self._ends().get(event_id, 0):
+            raise StorageUnavailable  # a new primary, say, that does not know yet what its majority has
         for change in page.changes:
             wanted = [notice for notice in notices_of(change) if self._wants(notice)]
             for notice in wanted:

@@ -10,7 +10,7 @@ subscription; it is taken and kept by the clock of MongoDB, so that those of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from functools import wraps
@@ -27,6 +27,7 @@ from ..errors import StorageUnavailable
 from .ledger import ledger_collection
 
 if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
     from pymongo.database import Database
 
 DELIVERIES_KEPT = 100
@@ -270,12 +271,17 @@ class Webhooks:
 
     @_bounded
     def ends_of_ledgers(self, event_id: str | None = None) -> dict[str, int]:
-        """The version that each event has come to, or this one: a look an event, along the index."""
+        """The version that each event has come to, or this one."""
+        return self._ends(event_id)
+
+    def _ends(self, event_id: str | None = None, session: ClientSession | None = None) -> dict[str, int]:
+        """A look an event, along the index."""
         ends: dict[str, int] = {}
+        options = {"session": session} if session else {}
         bound = {"$lt": f"{event_id};", "$gt": f"{event_id}:"} if event_id else {}
         while True:
             query = {"_id": bound} if bound else {}
-            last = self._ledger.find_one(query, {"event_id": 1, "last": 1}, sort=[("_id", -1)])
+            last = self._ledger.find_one(query, {"last": 1}, sort=[("_id", -1)], **options)
             if last is None:
                 return ends
             found = str(last["_id"]).partition(":")[0]
@@ -284,18 +290,26 @@ class Webhooks:
                 return ends
             bound = {"$lt": f"{found}:"}
 
-    def new_commits(self) -> Iterator[tuple[str, int] | None]:
-        """The event and the last version of each new commit; None when it begins to listen, and while none comes.
+    def new_commits(self) -> Generator[tuple[str, int] | None, None, None]:
+        """The ends of all ledgers, then each new commit: event and last version. None while there is nothing new.
 
-        Raises `StorageUnavailable` when it is lost, or MongoDB is no replica set.
+        Raises `StorageUnavailable` when the change stream is lost, or MongoDB is no replica set.
         """
         pipeline: list[dict[str, Any]] = [
             {"$match": {"operationType": "insert"}},
             {"$project": {"fullDocument._id": 1, "fullDocument.last": 1}},
         ]
+        client = self._ledger.database.client
         try:
-            with self._ledger.watch(pipeline, max_await_time_ms=500) as stream:
-                yield None
+            # Causally consistent: the look waits for what was written before the stream began. Without that, a commit
+            # which no majority had by then would be seen by neither.
+            with (
+                client.start_session(causal_consistency=True) as session,
+                self._ledger.watch(pipeline, max_await_time_ms=500, session=session) as stream,
+            ):
+                with pymongo.timeout(self.timeout_s):
+                    ends = self._ends(session=session)
+                yield from ends.items()
                 while stream.alive:
                     change = stream.try_next()
                     if change is None:
