@@ -23,7 +23,7 @@ AT = datetime(2027, 1, 1, 20, 0, tzinfo=UTC)
 def opened(app: Flask, api: Api) -> Iterator[Api]:
     """An event with a booking, and an organizer."""
     add_account(app, ORGANIZER, Role.ORGANIZER)
-    api.initialize(2)
+    api.initialize(2, auth=ORGANIZER)
     api.book("ada")
     yield api
 
