@@ -281,13 +281,16 @@ class _Replay:
 
     def _promote(self, changes: list[Document]) -> None:
         for change in changes:
-            order = self.orders.get(change["order_id"])
-            if order is None:
-                self.lose(f"changes the order {change['order_id']!r}, which there is not")
-                return
-            self._check_change(change, order)
             self._check_promotion(change)
-            self._set(change["order_id"], order, change.get("status"))
+            self._change(change)
+
+    def _change(self, change: Document) -> None:
+        order = self.orders.get(change["order_id"])
+        if order is None:
+            self.lose(f"changes the order {change['order_id']!r}, which there is not")
+            return
+        self._check_change(change, order)
+        self._set(change["order_id"], order, change.get("status"))
 
     def _is_on_sale(self, at: Any) -> bool:
         if not isinstance(at, datetime):
@@ -318,15 +321,8 @@ class _Replay:
         if not changes or changes[0].get("status") != "cancelled":
             self.lose("cancels no order")
             return
-        for change in changes:
-            order = self.orders.get(change["order_id"])
-            if order is None:
-                self.lose(f"changes the order {change['order_id']!r}, which there is not")
-                return
-            self._check_change(change, order)
-            if change is not changes[0]:
-                self._check_promotion(change)
-            self._set(change["order_id"], order, change.get("status"))
+        self._change(changes[0])
+        self._promote(changes[1:])
 
     def _remembered(self, transition: Document, changes: list[Document]) -> None:
         """It may name a cancelled order, or hold a refusal, and changes nothing."""
