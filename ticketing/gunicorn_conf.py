@@ -28,7 +28,7 @@ _metrics_folder = _Path(_config.data_dir, "metrics").absolute()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
 
 _CONNECTIONS_MAX = 10_000
-"""Open connections of a worker. A green thread each: 5,000 idle ones took about 170 MB."""
+"""Open connections of a worker. A green thread each, 17 KB where it was measured (docs/decisions/0010)."""
 
 _FILES_BESIDE = 200
 """What a worker opens besides: its connections to MongoDB and Redis, logs, counters."""
@@ -63,12 +63,16 @@ preload_app = False
 # A worker keeps the state of its events in memory; its replacement would have to fold them all again.
 max_requests = 0
 
-# As many files as the system lets this process open, so that connections are what there can be many of.
-_, _files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (_files_max, _files_max))
+# The usual limit of 1,024 open files would allow far fewer: raise it as far as is needed and allowed.
+_files, _files_allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+_files_wanted = _CONNECTIONS_MAX + _FILES_BESIDE
+if _files != resource.RLIM_INFINITY and _files < _files_wanted:
+    _files = _files_wanted if _files_allowed == resource.RLIM_INFINITY else min(_files_wanted, _files_allowed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_files, _files_allowed))
 
 # Who comes on top of that waits in the kernel's queue: a rush of thousands in one second is served late, not refused.
-worker_connections = min(_CONNECTIONS_MAX, _files_max - _FILES_BESIDE)
+_is_bounded = _files != resource.RLIM_INFINITY
+worker_connections = min(_CONNECTIONS_MAX, _files - _FILES_BESIDE) if _is_bounded else _CONNECTIONS_MAX
 backlog = 2048
 
 # Longer than proxies keep their idle connections (60 s is usual). If ours were the side that closes first, a

@@ -36,8 +36,7 @@ from .errors import (
 log = logging.getLogger(__name__)
 
 # While the storage is away nobody waits for it in vain: one request a second tries it, the others are told at once.
-# Else the threads of a worker would stand still together again and again, and whoever waits for a thread has no
-# deadline yet: one deadline and one probe is what the last of them may have to wait.
+# Else all of them would wait for a whole deadline again and again, and on system threads keep others from having one.
 PROBE_EVERY_S = 1.0
 PROBE_DEADLINE_S = 3.0
 

@@ -1,6 +1,6 @@
 """gunicorn's gevent worker, with the manners of an on-sale: patience with thousands, and nobody cut off at the end.
 
-A connection costs a green thread, some 20 KB, so clients that are slow, idle or gone cost memory and nobody's
+A connection costs a green thread, some 17 KB, so clients that are slow, idle or gone cost memory and nobody's
 turn. Import this before anything that opens sockets or makes locks: importing it makes threads green.
 """
 
