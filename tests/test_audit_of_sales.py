@@ -20,8 +20,9 @@ Document = dict[str, Any]
 
 
 def season() -> list[Document]:
-    """The transitions as they are stored. Versions 2 to 5 book, 6 closes, 7 cancels an order, 8 opens again and promotes,
-    9 brings a ticket and opens later, 10 promotes when the clock has come there, 12 cancels the event, 13 an order."""
+    """The transitions as they are stored. Versions 2 to 5 book, 6 closes, 7 cancels an order, 8 opens again
+    and promotes, 9 brings a ticket and opens later, 10 promotes when the clock has come there, 12 cancels the event,
+    13 an order."""
     play = Rehearsal(2)
     for user in ("ada", "bob", "cyd", "dan"):
         play.book(user)
