@@ -16,7 +16,7 @@ PACKAGE = Path(ticketing.__file__).parent
 INWARD: dict[str, set[str]] = {
     "domain": {"domain", "errors"},
     "storage": {"storage", "domain", "errors", "clock"},
-    "manager": {"domain", "errors", "clock"},
+    "manager": {"domain", "errors", "clock", "collector"},
     "feed": {"domain", "errors", "clock", "manager"},
     "accounts": {"domain", "errors", "clock"},
     "erasure": {"accounts", "manager", "domain", "errors", "clock"},
@@ -25,6 +25,7 @@ INWARD: dict[str, set[str]] = {
     "errors": set(),
     "ids": set(),
     "clock": set(),
+    "collector": set(),
     "addresses": set(),
 }
 # All that the domain needs from outside, and nothing of it reads a file, a socket, a clock or a dice.

@@ -267,8 +267,8 @@ def _renamed(answer: Answer, names: Mapping[str, str], organizer: str | None) ->
 
 def _order_answer(seen: EventState | Folding, transition: Transition) -> Answer:
     """The first order that a transition names is the command's own; the others were promoted by it."""
-    first, *promoted = _orders_named(seen, transition)
-    return Answer(first, seen.waiting_position(first), tuple(promoted))
+    orders = _orders_named(seen, transition)
+    return Answer(orders[0], seen.waiting_position(orders[0]), orders[1:])
 
 
 def _orders_named(seen: EventState | Folding, transition: Transition) -> tuple[Order, ...]:

@@ -130,7 +130,8 @@ class Ledger:
 
         def read() -> list[dict[str, Any]]:
             # Without a batch size the server sends 101 documents at first and is asked again for the others.
-            return list(self._collection.find(query).sort("_id", 1).limit(commits).batch_size(commits))
+            found = self._collection.find(query, {"event_id": False, "nonce": False})  # not used
+            return list(found.sort("_id", 1).limit(commits).batch_size(commits))
 
         return self._retried(read, deadline)
 
