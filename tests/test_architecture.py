@@ -37,6 +37,8 @@ DOMAIN_MODULES = {
     "enum",
     "immutables",
     "itertools",
+    "decimal",
+    "heapq",
     "math",
     "types",
     "typing",

@@ -6,10 +6,12 @@ finding and never an exception. A broken rule is noted, and the replay goes on w
 something is missing or cannot be read, what follows cannot be judged: from there on only numbers and keys.
 
     the commits     contiguous from 1; `_id`, `event_id`, `first`, `last` and the versions inside agree
-    the tickets     never more booked than there are; quantities within the event's limits
-    the orders      waiting or confirmed, then cancelled; one active order a user; ids of this event
-    fairness        confirmed at once only if nobody waits and it fits, waiting only if not; promoted from the
-                    head of the line in order, and nobody left at its head whom the free tickets fit
+    the tickets     never more booked of a type than there are; quantities within the event's limits
+    the orders      waiting or confirmed, then cancelled; one active order a user; ids of this event; fewer tickets,
+                    never more, and what one order loses by a transfer another gets
+    the prices      those of the ticket type when the order was made, or of the order that it was transferred from
+    fairness        for each type: confirmed at once only if nobody waits and it fits, waiting only if not; promoted
+                    from the head of the line in order, and nobody left at its head whom the free tickets fit
     the sales       nobody joins or moves up while nothing is sold, by the times of the event and the transition's
     the keys        each Idempotency-Key once
 """
@@ -36,6 +38,7 @@ FINDINGS_MAX = 1_000  # an event
 FINDINGS_OF_A_KIND_MAX = 20
 _QUOTED = re.compile(r"'[^']*'|\d+")  # what differs between two findings of a kind
 _BATCH_SIZE = 200  # documents fetched at once
+_PROMOTED_AT_ONCE = 10_000  # where more may move up, they do so in several transitions, one right after the other
 
 # Dates beyond Python's years and broken UTF-8 are to be found, and not to end the reading.
 _READ_ANYTHING = CodecOptions[Document](
@@ -88,12 +91,14 @@ def _owner(document: Document) -> str:
 class _Order:
     """One order as the ledger left it."""
 
-    __slots__ = ("quantity", "status", "user_id")
+    __slots__ = ("price", "quantity", "status", "ticket_type", "user_id")
 
-    def __init__(self, user_id: str, quantity: int, status: str) -> None:
-        self.user_id = user_id
-        self.quantity = quantity
-        self.status = status
+    def __init__(self, change: Document) -> None:
+        self.user_id: str = change["user_id"]
+        self.quantity: int = change["quantity"]
+        self.status = "cancelled"
+        self.ticket_type: str = change.get("ticket_type", "general")
+        self.price = (change.get("unit_price"), change.get("currency"))
 
 
 class _Replay:
@@ -104,10 +109,12 @@ class _Replay:
         self.version = 0  # of the last transition
         self.total: int | None = None
         self.event: Document = {}  # its fields
-        self.booked = 0
+        self.types: dict[str, int] = {}  # ticket type -> how many there are
+        self.prices: dict[str, tuple[Any, Any]] = {}  # ticket type -> price and currency, as its orders say them
+        self.booked: Counter[str] = Counter()  # ticket type -> how many are booked
         self.orders: dict[str, _Order] = {}
         self.active: dict[str, str] = {}  # user id -> order id
-        self.line: OrderedDict[str, int] = OrderedDict()  # order id -> quantity, first come first
+        self.lines: dict[str, OrderedDict[str, int]] = {}  # ticket type -> order id -> quantity, first come first
         self.keys: dict[bytes, int] = {}  # Idempotency-Key -> version
         self.kinds: Counter[str] = Counter()  # of findings
         self.document: Document = {}  # being read
@@ -116,7 +123,8 @@ class _Replay:
 
     def close(self) -> EventReport:
         report = self.report
-        report.orders, report.booked, report.waiting = len(self.orders), self.booked, len(self.line)
+        report.orders, report.booked = len(self.orders), self.booked.total()
+        report.waiting = sum(len(line) for line in self.lines.values())
         return report
 
     def find(self, finding: str) -> None:
@@ -191,6 +199,8 @@ class _Replay:
             self.find("changes the event")
         if kind != "remembered" and transition.get("refusal") is not None:
             self.find("is a refusal, and acts")
+        if kind not in ("remembered", "bulk_booked") and transition.get("refused") is not None:
+            self.find("refuses bookings that are not its own")
         if act is None:
             self.lose(f"is of the unknown type {_shown(kind)}")
         elif self.total is None and kind != "initialized":
@@ -224,20 +234,22 @@ class _Replay:
             self.keys[key] = self.version
 
     def _check_tickets(self) -> None:
-        free = self._free()
-        if free < 0:
-            self.find(f"oversold: {self.booked} of {self.total} tickets are booked")
+        for code, total in self.types.items():
+            if self.booked[code] > total:
+                self.find(f"oversold: {self.booked[code]} of {total} tickets are booked")
 
     def _check_sales(self, transition: Document) -> None:
         """Whether it says truly that sales were closed, and if they were not, that the line was served."""
         closed = not self._is_on_sale(transition.get("at"))
-        free = self._free()
         if transition.get("type") not in _WHENEVER and (transition.get("sales") == "closed") != closed:
             self.find(f"says that sales are {'open' if closed else 'closed'}, which they are not")
-        if self.line and not closed:
-            first, quantity = next(iter(self.line.items()))
-            if quantity <= free:
-                self.find(f"leaves {first!r} waiting for {quantity} tickets, first in line, with {free} free")
+        if transition.get("type") == "promoted" and len(transition.get("orders", ())) >= _PROMOTED_AT_ONCE:
+            return  # the next one goes on
+        for code, line in self.lines.items():
+            first, quantity = next(iter(line.items()), (None, 0))
+            if first is not None and not closed and quantity <= self._free(code):
+                left = f"{quantity} tickets, first in line, with {self._free(code)} free"
+                self.find(f"leaves {first!r} waiting for {left}")
 
     # What each type may do.
 
@@ -252,12 +264,23 @@ class _Replay:
     def _set_event(self, fields: Any) -> None:
         event = self.event | (fields if isinstance(fields, dict) else {})
         total = event.get("total_tickets")
+        types = _ticket_types(event)
         if not all(is_right(event.get(name)) for name, is_right in _EVENT_FIELDS.items()):
             self.lose("opens an event without name, total_tickets and max_tickets_per_order, or damages it")
         elif not set(event) <= set(_EVENT_FIELDS):
             self.lose(f"sets what events do not have: {_shown(sorted(set(event) - set(_EVENT_FIELDS)))}")
+        elif types is None:
+            self.lose("has ticket types that are none, or of which one is there twice, or whose total is another")
+        elif not set(self.types) <= {each["code"] for each in types}:
+            self.lose("takes a ticket type away")
         else:
             self.event, self.total = event, total
+            self.types = {each["code"]: each["total_tickets"] for each in types}
+            self.prices = {each["code"]: (each["price"], each["currency"]) for each in types}
+            if "ticket_types" not in event:
+                self.prices = {"general": (None, None)}
+            for code in self.types:
+                self.lines.setdefault(code, OrderedDict())
 
     def _updated(self, transition: Document, changes: list[Document]) -> None:
         fields = transition.get("event")
@@ -292,6 +315,26 @@ class _Replay:
         self._check_change(change, order)
         self._set(change["order_id"], order, change.get("status"))
 
+    def _take_tickets(self, change: Document) -> int:
+        """An order that loses some of its tickets, or all: how many. 0 where that cannot be told."""
+        order_id, quantity = change["order_id"], change.get("quantity")
+        order = self.orders.get(order_id)
+        if order is None or "quantity" not in change:
+            taken = 0 if order is None else order.quantity
+            self._change(change)
+            return taken
+        if set(change) != {"order_id", "quantity"} or not _is_number(quantity):
+            self.lose(f"changes the order {order_id!r} to {_shown(quantity)} tickets")
+            return 0
+        if order.status == "cancelled" or quantity >= order.quantity:
+            self.find(f"changes the order {order_id!r}, {order.status}, from {order.quantity} tickets to {quantity}")
+        if order.status == "confirmed":
+            self.booked[order.ticket_type] += quantity - order.quantity
+        elif order.status == "waiting":
+            self._line(order)[order_id] = quantity  # in its place
+        taken, order.quantity = order.quantity - quantity, quantity
+        return taken
+
     def _is_on_sale(self, at: Any) -> bool:
         if not isinstance(at, datetime):
             return True  # found already
@@ -300,29 +343,74 @@ class _Replay:
         return (begins is None or begins <= at) and not any(end is not None and end <= at for end in ends)
 
     def _booked(self, transition: Document, changes: list[Document]) -> None:
-        if not self._is_one_new_order(changes, "confirmed"):
-            return
-        order_id, quantity = changes[0]["order_id"], changes[0]["quantity"]
-        if self.line:
-            self.find(f"lets the order {order_id!r} overtake {len(self.line)} who wait")
-        if quantity > self._free():
-            self.find(f"confirms the order {order_id!r} of {quantity} tickets with {self._free()} free")
-        self._add(changes[0])
+        self._book_one(changes, "confirmed")
 
     def _waitlisted(self, transition: Document, changes: list[Document]) -> None:
-        if not self._is_one_new_order(changes, "waiting"):
+        self._book_one(changes, "waiting")
+
+    def _book_one(self, changes: list[Document], status: str) -> None:
+        if len(changes) != 1 or not _is_new_order(changes[0]) or changes[0]["status"] != status:
+            self.lose(f"does not hold one new order that is {status}")
+        else:
+            self._book(changes[0])
+
+    def _bulk_booked(self, transition: Document, changes: list[Document]) -> None:
+        refused = transition.get("refused", [])
+        if not changes or not all(_is_new_order(change) for change in changes):
+            self.lose("books many, and not all of them are new orders")
             return
-        order_id, quantity = changes[0]["order_id"], changes[0]["quantity"]
-        if not self.line and quantity <= self._free():
+        if not _are_refused(refused, len(changes)):
+            self.find("refuses bookings that are none")
+        for change in changes:
+            self._book(change)
+
+    def _book(self, change: Document) -> None:
+        """A new order, in its turn."""
+        order_id, quantity, code = change["order_id"], change["quantity"], change.get("ticket_type", "general")
+        if not self._is_order_of(change):
+            return
+        line, free = self.lines[code], self._free(code)
+        if change["status"] == "waiting" and not line and quantity <= free:
             self.find(f"lets the order {order_id!r} wait, though nobody waits and it fits")
-        self._add(changes[0])
+        if change["status"] == "confirmed" and line:
+            self.find(f"lets the order {order_id!r} overtake {len(line)} who wait")
+        if change["status"] == "confirmed" and quantity > free:
+            self.find(f"confirms the order {order_id!r} of {quantity} tickets with {free} free")
+        price = (change.get("unit_price"), change.get("currency"))
+        if price != self.prices[code] or "transferred_from" in change:
+            found, is_said = _shown(price), _shown(self.prices[code])
+            self.find(f"makes the order {order_id!r} at {found}, where the price is {is_said}")
+        if quantity > self.types[code]:
+            self.find(f"makes the order {order_id!r} of {quantity} tickets, more than there are of its type")
+        self._add(change)
 
     def _cancelled(self, transition: Document, changes: list[Document]) -> None:
-        if not changes or changes[0].get("status") != "cancelled":
+        if not changes or not (changes[0].get("status") == "cancelled" or "quantity" in changes[0]):
             self.lose("cancels no order")
             return
-        self._change(changes[0])
+        self._take_tickets(changes[0])
         self._promote(changes[1:])
+
+    def _transferred(self, transition: Document, changes: list[Document]) -> None:
+        """What one order loses a new one has, at the same price."""
+        if len(changes) != 2 or not _is_new_order(changes[1]):
+            self.lose("transfers no tickets to one new order")
+            return
+        given, received = changes
+        sender = self.orders.get(given["order_id"])
+        if sender is None or sender.status != "confirmed":
+            self.find(f"transfers from the order {given['order_id']!r}, which is not confirmed")
+        if received.get("transferred_from") != given["order_id"] or received["status"] != "confirmed":
+            self.find(f"makes the order {received['order_id']!r} of tickets that it did not get")
+        taken = self._take_tickets(given)
+        if taken != received["quantity"]:
+            self.find(f"takes {taken} tickets and gives {received['quantity']}")
+        if not self._is_order_of(received):
+            return
+        self._add(received)
+        order = self.orders[received["order_id"]]
+        if sender is not None and (order.ticket_type, order.price) != (sender.ticket_type, sender.price):
+            self.find(f"changes type or price of the tickets that the order {received['order_id']!r} has")
 
     def _remembered(self, transition: Document, changes: list[Document]) -> None:
         """It may name a cancelled order, or hold a refusal, and changes nothing."""
@@ -331,6 +419,11 @@ class _Replay:
         refusal = transition.get("refusal")
         if refusal is not None and not _is_refusal(refusal):
             self.find("remembers a refusal that is none")
+        refused = transition.get("refused")
+        if refused is not None:
+            if refusal is not None or changes or not _are_refused(refused, 0):
+                self.find("remembers refused bookings that are none")
+            return
         is_second_end = self.event.get("cancelled_at") is not None and refusal is None and not changes
         if ((refusal is None) == (not changes) or len(changes) > 1) and not is_second_end:
             self.find("remembers neither one refusal nor one order")
@@ -368,12 +461,13 @@ class _Replay:
 
     # Orders.
 
-    def _is_one_new_order(self, changes: list[Document], status: str) -> bool:
-        """Whether there is exactly one well-formed order. What is not allowed about it is noted."""
-        if len(changes) != 1 or not _is_new_order(changes[0]) or changes[0]["status"] != status:
-            self.lose(f"does not hold one new order that is {status}")
+    def _is_order_of(self, change: Document) -> bool:
+        """Whether a new order is of a type of this event. What else is not allowed about it is noted."""
+        order_id, user_id, quantity = (change[name] for name in ("order_id", "user_id", "quantity"))
+        code = change.get("ticket_type", "general")
+        if code not in self.types:
+            self.lose(f"makes the order {order_id!r} of the unknown ticket type {_shown(code)}")
             return False
-        order_id, user_id, quantity = (changes[0][name] for name in ("order_id", "user_id", "quantity"))
         if order_id in self.orders:
             self.find(f"makes the order {order_id!r} again")
         if not order_id.startswith(f"{self.report.event_id}."):
@@ -381,7 +475,7 @@ class _Replay:
         if user_id in self.active:
             self.find(f"gives {user_id!r} a second active order, {order_id!r} after {self.active[user_id]!r}")
         user_max = self.event.get("max_tickets_per_user")
-        quantity_max = min(self.event.get("max_tickets_per_order") or 0, self.total or 0)
+        quantity_max = self.event.get("max_tickets_per_order") or 0
         if quantity > quantity_max or (user_max is not None and quantity > user_max):
             self.find(f"makes the order {order_id!r} of {quantity} tickets, more than allowed")
         return True
@@ -398,12 +492,14 @@ class _Replay:
         order_id = change["order_id"]
         if change.get("status") != "confirmed":
             self.find(f"promotes the order {order_id!r} to {_shown(change.get('status'))}")
-        if order_id not in self.line:
+        order = self.orders.get(order_id)
+        line = {} if order is None else self._line(order)
+        if order is None or order_id not in line:
             return
-        first = next(iter(self.line))
+        first, free = next(iter(line)), self._free(order.ticket_type)
         if first != order_id:
             self.find(f"promotes the order {order_id!r} before {first!r}, which is first in line")
-        if self.line[order_id] > self._free():
+        if order.quantity > free:
             self.find(f"promotes the order {order_id!r}, which does not fit")
 
     def _add(self, change: Document) -> None:
@@ -411,7 +507,7 @@ class _Replay:
         again = self.orders.get(change["order_id"])
         if again is not None:
             self._leave(change["order_id"], again)
-        order = self.orders[change["order_id"]] = _Order(change["user_id"], change["quantity"], "cancelled")
+        order = self.orders[change["order_id"]] = _Order(change)
         self._set(change["order_id"], order, change["status"])
 
     def _set(self, order_id: str, order: _Order, status: Any) -> None:
@@ -421,29 +517,34 @@ class _Replay:
         self._leave(order_id, order)
         order.status = status
         if status == "confirmed":
-            self.booked += order.quantity
+            self.booked[order.ticket_type] += order.quantity
         elif status == "waiting":
-            self.line[order_id] = order.quantity
+            self._line(order)[order_id] = order.quantity
         if status != "cancelled":
             self.active[order.user_id] = order_id
 
     def _leave(self, order_id: str, order: _Order) -> None:
         """Take back what the order had: its tickets, its place in line, its being the active one."""
         if order.status == "confirmed":
-            self.booked -= order.quantity
-        self.line.pop(order_id, None)
+            self.booked[order.ticket_type] -= order.quantity
+        self._line(order).pop(order_id, None)
         if self.active.get(order.user_id) == order_id:
             del self.active[order.user_id]
 
-    def _free(self) -> int:
-        return (self.total or 0) - self.booked
+    def _line(self, order: _Order) -> OrderedDict[str, int]:
+        return self.lines[order.ticket_type]
+
+    def _free(self, code: str) -> int:
+        return self.types[code] - self.booked[code]
 
 
 _ACTS = {
     "initialized": _Replay._initialized,
     "booked": _Replay._booked,
     "waitlisted": _Replay._waitlisted,
+    "bulk_booked": _Replay._bulk_booked,
     "cancelled": _Replay._cancelled,
+    "transferred": _Replay._transferred,
     "promoted": _Replay._promoted,
     "updated": _Replay._updated,
     "event_cancelled": _Replay._event_cancelled,
@@ -452,7 +553,7 @@ _ACTS = {
 }
 
 _CHANGES_EVENT = ("initialized", "updated", "event_cancelled")
-_WHENEVER = ("initialized",)  # whether anything is sold does not matter to it
+_WHENEVER = ("initialized", "transferred")  # whether anything is sold does not matter to it
 
 # The refusals that may be remembered, and what they tell.
 REFUSALS: dict[str, set[str]] = {
@@ -467,10 +568,22 @@ REFUSALS: dict[str, set[str]] = {
     "event_cancelled": set(),
     "precondition_failed": {"version"},
     "invalid_schedule": {"field", "reason"},
-    "below_booked_tickets": {"minimum"},
+    "unknown_ticket_type": {"ticket_type"},
+    "ticket_type_required": set(),
+    "invalid_ticket_types": {"field", "reason"},
+    "exceeds_order_quantity": {"maximum"},
+    "order_not_confirmed": {"order_status"},
+    "transfer_closed": set(),
+    "not_enough_tickets": {"available_tickets"},
+    "bulk_refused": {"refused"},
+    "below_booked_tickets": {"minimum", "ticket_type"},
     "too_many_promotions": {"maximum"},
     "idempotency_key_reused": set(),
 }
+
+_NEW_ORDER = {"order_id", "user_id", "quantity", "status"}
+_PRICED = {"ticket_type", "unit_price", "currency"}
+_PRICE = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 # What an order may become. Tuples, for whatever a damaged document holds can be looked up in them.
 _NEXT = {"waiting": ("confirmed", "cancelled"), "confirmed": ("cancelled",), "cancelled": ()}
@@ -497,6 +610,7 @@ def _is_time(value: Any) -> bool:
 _EVENT_FIELDS: dict[str, Callable[[Any], bool]] = {
     "name": _is_text,
     "total_tickets": _is_number,
+    "ticket_types": _or_none(lambda value: isinstance(value, list)),  # further down
     "max_tickets_per_order": _is_number,
     "max_tickets_per_user": _or_none(_is_number),
     "venue": _or_none(_is_text),
@@ -506,6 +620,7 @@ _EVENT_FIELDS: dict[str, Callable[[Any], bool]] = {
     "ends_at": _or_none(_is_time),
     "sales_open_at": _or_none(_is_time),
     "sales_close_at": _or_none(_is_time),
+    "transfer_close_at": _or_none(_is_time),
     "cancelled_at": _or_none(_is_time),
 }
 
@@ -519,7 +634,44 @@ def _is_new_order(change: Document) -> bool:
         isinstance(change.get("user_id"), str)
         and _is_number(change.get("quantity"))
         and change.get("status") in ("confirmed", "waiting")
-        and len(change) == 4
+        and _is_text(change.get("ticket_type", ""))
+        and _NEW_ORDER <= set(change) <= _NEW_ORDER | _PRICED | {"transferred_from"}
+    )
+
+
+def _ticket_types(event: Document) -> list[Document] | None:
+    """The types of an event, where it names none the one that it has then; None if they are none."""
+    total = event.get("total_tickets")
+    types = event.get("ticket_types")
+    if types is None:
+        return [{"code": "general", "total_tickets": total, "price": None, "currency": None}]
+    if not isinstance(types, list) or not all(_is_ticket_type(each) for each in types):
+        return None
+    codes = {each["code"] for each in types}
+    return types if len(codes) == len(types) and sum(each["total_tickets"] for each in types) == total else None
+
+
+def _is_ticket_type(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"code", "name", "total_tickets", "price", "currency"}
+        and _is_text(value["code"])
+        and _is_text(value["name"])
+        and _is_number(value["total_tickets"])
+        and _is_text(value["price"])
+        and _PRICE.fullmatch(value["price"]) is not None
+        and (value["currency"] is None or _is_text(value["currency"]))
+    )
+
+
+def _are_refused(value: Any, booked: int) -> bool:
+    """Whether these are refused bookings among so many that were not: each in its place, and none twice."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) and _is_refusal(each) for each in value):
+        return False
+    places = [each.get("index") for each in value]
+    count = booked + len(places)
+    return all(place == 0 or _is_number(place) for place in places) and sorted(set(places)) == sorted(places) and (
+        not places or max(places) < count
     )
 
 
@@ -529,10 +681,17 @@ def _is_refusal(value: Any) -> bool:
     code, details = value.get("code"), value["details"]
     if not isinstance(code, str) or code not in REFUSALS or set(details) != REFUSALS[code]:
         return False
-    return all(
-        _is_number(detail) if name in ("maximum", "minimum", "version") else isinstance(detail, str)
-        for name, detail in details.items()
-    )
+    return all(_DETAILS.get(name, _is_text)(detail) for name, detail in details.items())
+
+
+# How a refusal's details look, but for texts.
+_DETAILS: dict[str, Callable[[Any], bool]] = {
+    "maximum": _is_number,
+    "minimum": _is_number,
+    "version": _is_number,
+    "available_tickets": lambda value: value == 0 or _is_number(value),
+    "refused": lambda value: isinstance(value, list) and all(_is_refusal(each) for each in value),
+}
 
 
 def _versions(first: int, last: int) -> str:

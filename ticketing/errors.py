@@ -16,7 +16,15 @@
         │   ├── EventCancelled
         │   ├── VersionConflict             details: version
         │   ├── InvalidSchedule             details: field, reason
-        │   ├── BelowBookedTickets          details: minimum
+        │   ├── UnknownTicketType           details: ticket_type
+        │   ├── TicketTypeRequired
+        │   ├── InvalidTicketTypes          details: field, reason
+        │   ├── ExceedsOrderQuantity        details: maximum
+        │   ├── OrderNotConfirmed           details: order_status
+        │   ├── TransferClosed
+        │   ├── NotEnoughTickets            details: available_tickets
+        │   ├── BulkRefused                 details: refused
+        │   ├── BelowBookedTickets          details: minimum, ticket_type
         │   ├── TooManyPromotions           details: maximum
         │   └── IdempotencyKeyReused
         └── Unavailable                 nothing was decided, or nobody can know yet what was
@@ -121,12 +129,12 @@ class ExceedsMaxTicketsPerUser(Refusal):
 
 
 class ExceedsTotalTickets(Refusal):
-    """More tickets than the event has at all: the order could never be confirmed."""
+    """More tickets than there are at all of their type: the order could never be confirmed."""
 
     code = "exceeds_total_tickets"
 
     def __init__(self, maximum: int) -> None:
-        super().__init__(f"This event has {maximum} tickets in all.", maximum=maximum)
+        super().__init__(f"There are {maximum} tickets in all.", maximum=maximum)
 
 
 class SalesNotOpen(Refusal):
@@ -176,13 +184,90 @@ class InvalidSchedule(Refusal):
         super().__init__(reason, field=field, reason=reason)
 
 
+class UnknownTicketType(Refusal):
+    """The event has no type with this code."""
+
+    code = "unknown_ticket_type"
+
+    def __init__(self, ticket_type: str) -> None:
+        super().__init__(f"This event has no ticket type {ticket_type!r}.", ticket_type=ticket_type)
+
+
+class TicketTypeRequired(Refusal):
+    """The event has several types, and the booking names none."""
+
+    code = "ticket_type_required"
+
+    def __init__(self) -> None:
+        super().__init__("This event has several ticket types: name one.")
+
+
+class InvalidTicketTypes(Refusal):
+    """What was said of an event's ticket types cannot be."""
+
+    code = "invalid_ticket_types"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason, field=field, reason=reason)
+
+
+class ExceedsOrderQuantity(Refusal):
+    """More tickets than the order has."""
+
+    code = "exceeds_order_quantity"
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(f"This order has {maximum} tickets.", maximum=maximum)
+
+
+class OrderNotConfirmed(Refusal):
+    """Only tickets can be handed on, not a place in line, nor what was given back."""
+
+    code = "order_not_confirmed"
+
+    def __init__(self, order_status: str) -> None:
+        super().__init__(f"This order is {order_status}.", order_status=order_status)
+
+
+class TransferClosed(Refusal):
+    """Too late for tickets to change hands."""
+
+    code = "transfer_closed"
+
+    def __init__(self) -> None:
+        super().__init__("Tickets of this event can no longer be transferred.")
+
+
+class NotEnoughTickets(Refusal):
+    """A booking that was to be confirmed at once, or not at all, would have to wait."""
+
+    code = "not_enough_tickets"
+
+    def __init__(self, available_tickets: int) -> None:
+        message = f"{available_tickets} tickets of this type are available."
+        super().__init__(message, available_tickets=available_tickets)
+
+
+class BulkRefused(Refusal):
+    """Not all of many bookings can be confirmed, and they were to be all or none.
+
+    `refused` tells of each that cannot: `{"index": its place from 0, "code": …, "details": {…}}` of its refusal.
+    """
+
+    code = "bulk_refused"
+
+    def __init__(self, refused: list[dict[str, Any]]) -> None:
+        super().__init__("Not all of these can be booked: see results. Nothing was.", refused=refused)
+
+
 class BelowBookedTickets(Refusal):
-    """Fewer tickets than are booked, or held for those who wait."""
+    """Fewer tickets of a type than are booked, or held for those who wait."""
 
     code = "below_booked_tickets"
 
-    def __init__(self, minimum: int) -> None:
-        super().__init__(f"{minimum} tickets are booked or held for who waits.", minimum=minimum)
+    def __init__(self, minimum: int, ticket_type: str) -> None:
+        message = f"{minimum} tickets of the type {ticket_type!r} are booked or held for who waits."
+        super().__init__(message, minimum=minimum, ticket_type=ticket_type)
 
 
 class TooManyPromotions(Refusal):

@@ -449,6 +449,8 @@ def _decide_in_turn(state: EventState, requests: Sequence[_Request], clock: Cloc
     if due is not None:
         batch.add(due)
         changes += len(due.orders)
+        if promote_due(batch.state, at) is not None:
+            return batch  # more than one transition holds: nothing else happens before the line is served
     for request in requests:
         answer = None
         if request.key_is_reused:

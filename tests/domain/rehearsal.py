@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ticketing.domain.commands import Book, Cancel, Command, Initialize
+from ticketing.domain.commands import Book, Booking, BookMany, Cancel, Command, Initialize, Transfer
 from ticketing.domain.decide import Decision, decide
 from ticketing.domain.model import Answer, EventState, Order, RequestKey, Transition
 
@@ -24,11 +24,11 @@ class Rehearsal:
         self.state = EventState(event_id)
         self.transitions: list[Transition] = []
         self.commands = 0
-        if total_tickets is not None:
-            self.initialize(total_tickets, **event)
+        if total_tickets is not None or event:
+            self.initialize(total_tickets or 0, **event)
 
     def initialize(
-        self, total_tickets: int, *, name: str = "Concert", request: RequestKey | None = None, **event: Any
+        self, total_tickets: int = 0, *, name: str = "Concert", request: RequestKey | None = None, **event: Any
     ) -> Answer:
         """Open the event."""
         command = Initialize(
@@ -41,28 +41,77 @@ class Rehearsal:
         )
         return self.play(command).answer
 
-    def book(self, user_id: str, quantity: int = 1, *, request: RequestKey | None = None) -> Answer:
+    def book(
+        self, user_id: str, quantity: int = 1, ticket_type: str | None = None, *, request: RequestKey | None = None
+    ) -> Answer:
         """Book for a user, under a new order id."""
-        return self.play(self.booking(user_id, quantity, request=request)).answer
+        return self.play(self.booking(user_id, quantity, ticket_type, request=request)).answer
+
+    def book_many(
+        self, *bookings: tuple[Any, ...], all_or_none: bool = False, request: RequestKey | None = None
+    ) -> Answer:
+        """Book for many: each is a user, a quantity and a ticket type, as far as they are named."""
+        return self.play(
+            BookMany(
+                event_id=self.event_id,
+                by="admin",
+                request=request,
+                bookings=tuple(Booking(self.new_order_id(place), *each) for place, each in enumerate(bookings)),
+                all_or_none=all_or_none,
+            )
+        ).answer
 
     def cancel(
-        self, user_id: str | None = None, *, order_id: str | None = None, request: RequestKey | None = None
+        self,
+        user_id: str | None = None,
+        quantity: int | None = None,
+        *,
+        order_id: str | None = None,
+        request: RequestKey | None = None,
     ) -> Answer:
-        """Cancel a user's active order, or the order with an id."""
+        """Cancel a user's active order, or the order with an id, or some of its tickets."""
         command = Cancel(
-            event_id=self.event_id, by="admin", request=request, user_id=user_id, order_id=order_id
+            event_id=self.event_id,
+            by="admin",
+            request=request,
+            user_id=user_id,
+            order_id=order_id,
+            quantity=quantity,
         )
         return self.play(command).answer
 
-    def booking(self, user_id: str, quantity: int = 1, *, request: RequestKey | None = None) -> Book:
+    def transfer(
+        self, order_id: str, to_user_id: str, quantity: int | None = None, *, request: RequestKey | None = None
+    ) -> Answer:
+        """Give tickets of an order to a user."""
+        return self.play(
+            Transfer(
+                event_id=self.event_id,
+                by="admin",
+                request=request,
+                order_id=order_id,
+                new_order_id=self.new_order_id(),
+                to_user_id=to_user_id,
+                quantity=quantity,
+            )
+        ).answer
+
+    def booking(
+        self, user_id: str, quantity: int = 1, ticket_type: str | None = None, *, request: RequestKey | None = None
+    ) -> Book:
         """The command that `book` plays."""
         return Book(
             event_id=self.event_id,
-            order_id=f"{self.event_id}.{self.commands + 1:022d}",
+            order_id=self.new_order_id(),
             user_id=user_id,
             quantity=quantity,
+            ticket_type=ticket_type,
             request=request,
         )
+
+    def new_order_id(self, place: int = 0) -> str:
+        """One that no command before the next has drawn."""
+        return f"{self.event_id}.{place:06d}{self.commands + 1:016d}"
 
     def play(self, command: Command) -> Decision:
         """Decide a command and go on from the state after it."""
@@ -102,6 +151,8 @@ def observed_answer(answer: Answer) -> dict[str, Any]:
         "promoted": answer.promoted,
         "event": answer.event and observed_event(answer.event),
         "refusal": answer.refusal and (answer.refusal.code, answer.refusal.details),
+        "sender": answer.sender,
+        "bulk": [observed_answer(each) for each in answer.bulk],
     }
 
 
@@ -117,6 +168,7 @@ def observed_event(state: EventState) -> dict[str, Any]:
         "booked": state.booked_tickets,
         "held": state.held_tickets,
         "waiting": state.waiting_list_count,
+        "stocks": [(stock.ticket_type, stock.booked_tickets, list(stock.line)) for stock in state.stocks],
     }
 
 

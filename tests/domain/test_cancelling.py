@@ -139,3 +139,59 @@ def test_who_acted_is_written_down() -> None:
     play.cancel("ada")
     assert [transition.by for transition in play.transitions] == ["admin", None, "admin"]
     assert play.transitions[-1].type is TransitionType.CANCELLED
+
+
+# A part of an order.
+
+
+def test_some_tickets_of_an_order_are_given_back() -> None:
+    """The order stays, smaller; what it gave back goes to the line in the same transition."""
+    play = Rehearsal(3)
+    play.book("ada", 3)
+    play.book("bob", 1)
+    play.book("cyd", 2)
+    answer = play.cancel("ada", 2)
+    assert answer.order is not None
+    assert (answer.order.quantity, answer.order.status) == (1, OrderStatus.CONFIRMED)
+    assert promoted_users(answer) == ["bob"]
+    assert (play.state.booked_tickets, play.state.held_tickets, play.line()) == (2, 1, ["cyd"])
+    assert play.transitions[-1].type is TransitionType.CANCELLED
+
+
+def test_all_of_its_tickets_are_the_whole_order() -> None:
+    """Then it is cancelled; and more than it has is refused."""
+    play = Rehearsal(3)
+    play.book("ada", 3)
+    refused = play.cancel("ada", 4)
+    assert refused.refusal is not None
+    assert (refusal_of(refused), refused.refusal.details) == ("exceeds_order_quantity", {"maximum": 3})
+    answer = play.cancel("ada", 3)
+    assert answer.order is not None
+    assert (answer.order.status, answer.order.quantity) == (OrderStatus.CANCELLED, 3)
+
+
+def test_who_wants_fewer_keeps_the_place_in_line() -> None:
+    """And moves up at once where the rest fits: first in line, nobody is passed by."""
+    play = Rehearsal(2)
+    play.book("ada", 1)
+    for user_id, quantity in (("bob", 3), ("cyd", 1)):
+        play.book(user_id, min(quantity, 2))
+    assert play.line() == ["bob", "cyd"]
+    answer = play.cancel("cyd", 1)
+    assert promoted_users(answer) == []
+    answer = play.cancel("bob", 1)
+    assert answer.order is not None
+    assert (answer.order.quantity, answer.order.status) == (1, OrderStatus.CONFIRMED)
+    assert promoted_users(answer) == ["bob"]
+    assert play.line() == []
+
+
+def test_the_last_in_line_who_wants_fewer_overtakes_nobody() -> None:
+    """One ticket is free and would do, but the first needs two."""
+    play = Rehearsal(2)
+    play.book("ada", 1)
+    play.book("bob", 2)
+    play.book("cyd", 2)
+    answer = play.cancel("cyd", 1)
+    assert (promoted_users(answer), play.line()) == ([], ["bob", "cyd"])
+    assert play.order_of("cyd").quantity == 1

@@ -115,7 +115,7 @@ def test_a_loop_over_the_line_would_be_seen(lines: tuple[EventState, EventState]
         for state in lines
     )
     assert many > few * GROWTH_MAX
-    assert bytes_of(lambda: list(lines[1].waiting)) > BYTES_MAX
+    assert bytes_of(lambda: list(lines[1].lines["general"])) > BYTES_MAX
 
 
 def calls_of(act: Callable[[], object]) -> int:

@@ -132,7 +132,7 @@ class RandomHistory(RuleBasedStateMachine):
     @invariant()
     def nobody_whom_the_free_tickets_fit_is_first_in_line(self) -> None:
         first = next(self.state.waiting_orders(), None)
-        assert first is None or first.quantity > self.state.free_tickets
+        assert first is None or first.quantity > self.state.stock("general").free_tickets
 
     @invariant()
     def a_user_has_one_active_order(self) -> None:

@@ -12,22 +12,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketing.domain.model import OrderStatus, RequestKey, Transition, TransitionType
+from ticketing.domain.tickets import TicketType
 from ticketing.errors import (
     AlreadyBooked,
     BelowBookedTickets,
+    BulkRefused,
     EventCancelled,
     EventExists,
     EventNotFound,
     ExceedsMaxTicketsPerOrder,
     ExceedsMaxTicketsPerUser,
+    ExceedsOrderQuantity,
     ExceedsTotalTickets,
     IdempotencyKeyReused,
     InvalidSchedule,
+    InvalidTicketTypes,
+    NotEnoughTickets,
+    OrderNotConfirmed,
     OrderNotFound,
     Refusal,
     SalesClosed,
     SalesNotOpen,
+    TicketTypeRequired,
     TooManyPromotions,
+    TransferClosed,
+    UnknownTicketType,
     VersionConflict,
 )
 from ticketing.storage.documents import commit_document, ledger_id, transitions_of
@@ -56,13 +65,33 @@ REFUSALS: dict[type[Refusal], st.SearchStrategy[Refusal]] = {
     EventCancelled: st.builds(EventCancelled),
     VersionConflict: st.builds(VersionConflict, QUANTITIES),
     InvalidSchedule: st.builds(InvalidSchedule, TEXT, TEXT),
-    BelowBookedTickets: st.builds(BelowBookedTickets, QUANTITIES),
+    BelowBookedTickets: st.builds(BelowBookedTickets, QUANTITIES, TEXT),
     TooManyPromotions: st.builds(TooManyPromotions, QUANTITIES),
+    UnknownTicketType: st.builds(UnknownTicketType, TEXT),
+    TicketTypeRequired: st.builds(TicketTypeRequired),
+    InvalidTicketTypes: st.builds(InvalidTicketTypes, TEXT, TEXT),
+    ExceedsOrderQuantity: st.builds(ExceedsOrderQuantity, QUANTITIES),
+    OrderNotConfirmed: st.builds(OrderNotConfirmed, TEXT),
+    TransferClosed: st.builds(TransferClosed),
+    NotEnoughTickets: st.builds(NotEnoughTickets, QUANTITIES),
+    BulkRefused: st.builds(
+        BulkRefused, st.lists(st.fixed_dictionaries({"index": QUANTITIES, "code": TEXT, "details": st.just({})}))
+    ),
 }
 NAMELESS = {"code": "event_exists", "details": {}}
+PRICES = st.decimals(min_value=0, max_value=10**9, places=2)
+TYPES = st.builds(TicketType, TEXT, TEXT, QUANTITIES, PRICES, st.none() | TEXT)
 CHANGES = st.fixed_dictionaries(
     {"order_id": TEXT},
-    optional={"user_id": TEXT, "quantity": QUANTITIES, "status": st.sampled_from(OrderStatus)},
+    optional={
+        "user_id": TEXT,
+        "quantity": QUANTITIES,
+        "status": st.sampled_from(OrderStatus),
+        "ticket_type": TEXT,
+        "unit_price": PRICES,
+        "currency": TEXT,
+        "transferred_from": TEXT,
+    },
 )
 TRANSITIONS = st.builds(
     Transition,
@@ -72,19 +101,26 @@ TRANSITIONS = st.builds(
     by=st.none() | TEXT,
     event=st.none()
     | st.fixed_dictionaries(
-        {"name": TEXT, "total_tickets": QUANTITIES}, optional={"starts_at": st.none() | TIMES, "venue": TEXT}
+        {"name": TEXT, "total_tickets": QUANTITIES},
+        optional={
+            "starts_at": st.none() | TIMES,
+            "venue": TEXT,
+            "ticket_types": st.lists(TYPES, max_size=3).map(tuple),
+        },
     ),
     orders=st.lists(CHANGES, max_size=3).map(tuple),
     request=st.none() | st.builds(RequestKey, st.binary(min_size=16, max_size=16), st.binary(max_size=16)),
     refusal=st.none() | st.one_of(*REFUSALS.values()),
     sales_closed=st.booleans(),
+    refused=st.lists(st.tuples(QUANTITIES, st.one_of(*REFUSALS.values())), max_size=2).map(tuple),
 )
 
 
 def comparable(transition: Transition) -> Transition:
     """Refusals are exceptions, which are equal to nothing but themselves."""
     refusal: Any = transition.refusal and (type(transition.refusal), transition.refusal.details)
-    return transition._replace(refusal=refusal)
+    refused: Any = tuple((index, type(each), each.details) for index, each in transition.refused)
+    return transition._replace(refusal=refusal, refused=refused)
 
 
 @settings(deadline=None)
@@ -159,6 +195,12 @@ def test_what_is_not_said_takes_no_room() -> None:
         {"transitions": [{"version": 1, "type": "booked", "at": NOW, "refusal": ""}]},
         {"transitions": [{"version": 1, "type": "booked", "at": None, "refusal": {"code": "no"}}]},
         {"transitions": [{"version": 1, "type": "booked", "at": None, "refusal": NAMELESS}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": NOW, "orders": [{"unit_price": 5}]}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": NOW, "orders": [{"unit_price": "five"}]}]},
+        {"transitions": [{"version": 1, "type": "booked", "at": NOW, "orders": [{"unit_price": "NaN"}]}]},
+        {"transitions": [{"version": 1, "type": "updated", "at": NOW, "event": {"ticket_types": 5}}]},
+        {"transitions": [{"version": 1, "type": "updated", "at": NOW, "event": {"ticket_types": [{"code": "a"}]}}]},
+        {"transitions": [{"version": 1, "type": "bulk_booked", "at": NOW, "refused": [{"index": 1}]}]},
     ],
 )
 def test_what_is_no_commit_is_refused(document: dict[str, Any]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .model import MAX_TICKETS_PER_ORDER, RequestKey
+from .tickets import TicketType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,17 +21,25 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Initialize(Command):
-    """Open an event with `total_tickets` (>= 1) tickets. `details` are further fields of `model.Event`."""
+    """Open an event with these ticket types, or with `total_tickets` (>= 1) of one that is free.
+
+    `details` are further fields of `model.Event`.
+    """
 
     name: str
-    total_tickets: int
+    total_tickets: int = 0
+    ticket_types: tuple[TicketType, ...] = ()
     max_tickets_per_order: int = MAX_TICKETS_PER_ORDER
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update(Command):
-    """Set fields of an event. `version`: refuse unless this is the event's; None: whatever it is."""
+    """Set fields of an event. `version`: refuse unless this is the event's; None: whatever it is.
+
+    `ticket_types` among the fields are changes, each a dict with a `code` and what is to be set of that type. A type
+    that is not named stays as it is, a code that is new makes a type. `total_tickets` is for an event with one type.
+    """
 
     fields: Mapping[str, Any]
     version: int | None = None
@@ -43,19 +52,54 @@ class CancelEvent(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book(Command):
-    """Book `quantity` (>= 1) tickets, all or nothing; `order_id` is the new order's id."""
+    """Book `quantity` (>= 1) tickets, all or nothing; `order_id` is the new order's id.
+
+    `ticket_type` is a code; None where the event has one type.
+    """
 
     order_id: str
     user_id: str
     quantity: int = 1
+    ticket_type: str | None = None
+
+
+class Booking(NamedTuple):
+    """One of many: as `Book`."""
+
+    order_id: str
+    user_id: str
+    quantity: int = 1
+    ticket_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookMany(Command):
+    """Book one after the other, in one transition. `all_or_none`: all of them are confirmed, or nothing is done."""
+
+    bookings: tuple[Booking, ...]
+    all_or_none: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Command):
-    """Cancel an order by its id, or the active order of a user. Exactly one of the two is given."""
+    """Cancel an order by its id, or the active order of a user. Exactly one of the two is given.
+
+    `quantity` (>= 1): give back only so many of its tickets.
+    """
 
     order_id: str | None = None
     user_id: str | None = None
+    quantity: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer(Command):
+    """Give `quantity` (>= 1) tickets of a confirmed order, or all, to a user; `new_order_id` is his order's id."""
+
+    order_id: str
+    new_order_id: str
+    to_user_id: str
+    quantity: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

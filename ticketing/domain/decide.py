@@ -1,7 +1,7 @@
 """(state, command, at) -> what happens. The rules of booking, one function a command.
 
-First come, first served, strictly: a booking is confirmed at once only if nobody waits and all its tickets
-are free. Else it joins the end of the line, even when fewer tickets would fit around those before it. Every
+First come, first served, strictly, for each ticket type: a booking is confirmed at once only if nobody waits and all
+its tickets are free. Else it joins the end of the line, even when fewer tickets would fit around those before it. Every
 release serves the line from its head in the same transition, as many as fit, and stops at the first that does
 not: whoever is first is never overtaken.
 
@@ -12,31 +12,51 @@ anything else happens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 from ..errors import (
     AlreadyBooked,
     BelowBookedTickets,
+    BulkRefused,
     EventCancelled,
     EventExists,
     EventNotFound,
     ExceedsMaxTicketsPerOrder,
     ExceedsMaxTicketsPerUser,
+    ExceedsOrderQuantity,
     ExceedsTotalTickets,
     IdempotencyKeyReused,
     InvalidSchedule,
+    InvalidTicketTypes,
+    NotEnoughTickets,
+    OrderNotConfirmed,
     OrderNotFound,
     Refusal,
     SalesClosed,
     SalesNotOpen,
+    TicketTypeRequired,
     TooManyPromotions,
+    TransferClosed,
+    UnknownTicketType,
     VersionConflict,
 )
-from .commands import Book, Cancel, CancelEvent, Command, Initialize, Pseudonymize, Update
+from .commands import (
+    Book,
+    Booking,
+    BookMany,
+    Cancel,
+    CancelEvent,
+    Command,
+    Initialize,
+    Pseudonymize,
+    Transfer,
+    Update,
+)
 from .fold import answer_to, fold
 from .model import (
     Answer,
@@ -48,9 +68,13 @@ from .model import (
     Transition,
     TransitionType,
 )
+from .tickets import Stock, TicketType, general
 
 PROMOTIONS_MAX = 10_000
 """In one transition. A commit stays far below MongoDB's 16 MB a document."""
+
+TICKET_TYPES_MAX = 100
+"""Of one event. Each has a stock and a line that are looked at with every cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +112,9 @@ def decide(state: EventState, command: Command, at: datetime) -> Decision:
 
 def promote_due(state: EventState, at: datetime) -> Transition | None:
     """What is due before anything else is decided: sales have opened again, and tickets are free for the line."""
-    if state.event is None or not state.waiting or not state.event.is_on_sale(at):
+    if state.event is None or not state.waiting_list_count or not state.event.is_on_sale(at):
         return None
-    promoted = tuple(islice(_promotions(state, state.free_tickets), PROMOTIONS_MAX))
+    promoted = tuple(islice(_promotions(state), PROMOTIONS_MAX))
     if not promoted:
         return None
     return Transition(state.version + 1, TransitionType.PROMOTED, at, orders=promoted)
@@ -101,12 +125,12 @@ def _initialize(state: EventState, command: Initialize, at: datetime) -> Transit
         raise EventExists(command.event_id)
     event = {
         "name": command.name,
-        "total_tickets": command.total_tickets,
+        "ticket_types": command.ticket_types or (general(command.total_tickets),),
         "max_tickets_per_order": command.max_tickets_per_order,
         **command.details,
     }
     _check_schedule(Event(event_id=state.event_id, created_at=at, **event))
-    return _transition(state, command, at, TransitionType.INITIALIZED, event=event)
+    return _transition(state, command, at, TransitionType.INITIALIZED, event=_as_written(event))
 
 
 def _update(state: EventState, command: Update, at: datetime) -> Transition:
@@ -115,52 +139,74 @@ def _update(state: EventState, command: Update, at: datetime) -> Transition:
         raise VersionConflict(state.version)
     if event.cancelled_at is not None:
         raise EventCancelled
-    changed = {name: value for name, value in command.fields.items() if getattr(event, name) != value}
+    wanted = _with_types(event, command.fields)
+    changed = {name: value for name, value in wanted.items() if getattr(event, name) != value}
     if not changed:
         return _transition(state, command, at, TransitionType.REMEMBERED)
     updated = replace(event, **changed)
     _check_schedule(updated)
-    minimum = state.booked_tickets + state.held_tickets
-    if updated.total_tickets < min(minimum, event.total_tickets):
-        raise BelowBookedTickets(minimum)
-    if not updated.is_on_sale(at):
-        return _transition(state, command, at, TransitionType.UPDATED, event=changed, sales_closed=True)
-    free_tickets = updated.total_tickets - state.booked_tickets
-    promoted = tuple(islice(_promotions(state, free_tickets), PROMOTIONS_MAX + 1))
-    if len(promoted) > PROMOTIONS_MAX:
-        raise TooManyPromotions(PROMOTIONS_MAX)
-    return _transition(state, command, at, TransitionType.UPDATED, event=changed, orders=promoted)
+    for stock in state.stocks:
+        before = stock.ticket_type
+        total_tickets = changed_type.total_tickets if (changed_type := updated.ticket_type(before.code)) else 0
+        minimum = stock.booked_tickets + stock.held_tickets
+        if total_tickets < min(minimum, before.total_tickets):
+            raise BelowBookedTickets(minimum, before.code)
+    transition = _transition(state, command, at, TransitionType.UPDATED, event=_as_written(changed))
+    return _serving_the_line(state, transition)
 
 
 def _cancel_event(state: EventState, command: CancelEvent, at: datetime) -> Transition:
     if _event(state).cancelled_at is not None:
         return _transition(state, command, at, TransitionType.REMEMBERED)
-    return _transition(
-        state, command, at, TransitionType.EVENT_CANCELLED, event={"cancelled_at": at}, sales_closed=True
-    )
+    transition = _transition(state, command, at, TransitionType.EVENT_CANCELLED, event={"cancelled_at": at})
+    return _serving_the_line(state, transition)
 
 
 def _book(state: EventState, command: Book, at: datetime) -> Transition:
+    order, _ = _order_booked(state, command, at)
+    kind = TransitionType.BOOKED if order["status"] is OrderStatus.CONFIRMED else TransitionType.WAITLISTED
+    return _transition(state, command, at, kind, orders=(order,))
+
+
+def _order_booked(state: EventState, wanted: Book | Booking, at: datetime) -> tuple[OrderChange, Stock]:
+    """The new order, confirmed or waiting, and the stock of its type before it."""
     event = _event(state)
     _check_sales(event, at)
-    active = state.active_order_of(command.user_id)
-    if active is not None:
-        raise AlreadyBooked(active.order_id)
-    if command.quantity > event.max_tickets_per_order:
-        raise ExceedsMaxTicketsPerOrder(event.max_tickets_per_order)
-    if event.max_tickets_per_user is not None and command.quantity > event.max_tickets_per_user:
-        raise ExceedsMaxTicketsPerUser(event.max_tickets_per_user)
-    if command.quantity > event.total_tickets:
-        raise ExceedsTotalTickets(event.total_tickets)
-    confirmed = command.quantity <= state.available_tickets
+    stock = state.stock(_ticket_type(event, wanted.ticket_type).code)
+    _check_limits(state, wanted.user_id, wanted.quantity)
+    if wanted.quantity > stock.ticket_type.total_tickets:
+        raise ExceedsTotalTickets(stock.ticket_type.total_tickets)
+    confirmed = wanted.quantity <= stock.available_tickets
     order: OrderChange = {
-        "order_id": command.order_id,
-        "user_id": command.user_id,
-        "quantity": command.quantity,
+        "order_id": wanted.order_id,
+        "user_id": wanted.user_id,
+        "quantity": wanted.quantity,
         "status": OrderStatus.CONFIRMED if confirmed else OrderStatus.WAITING,
     }
-    kind = TransitionType.BOOKED if confirmed else TransitionType.WAITLISTED
-    return _transition(state, command, at, kind, orders=(order,))
+    if not event.is_plain:
+        order |= _priced(stock.ticket_type.code, stock.ticket_type.price, stock.ticket_type.currency)
+    return order, stock
+
+
+def _book_many(state: EventState, command: BookMany, at: datetime) -> Transition:
+    orders: list[OrderChange] = []
+    refused: list[tuple[int, Refusal]] = []
+    _check_sales(_event(state), at)
+    seen = state
+    for index, booking in enumerate(command.bookings):
+        try:
+            order, stock = _order_booked(seen, booking, at)
+            if command.all_or_none and order["status"] is not OrderStatus.CONFIRMED:
+                raise NotEnoughTickets(stock.available_tickets)
+        except Refusal as refusal:
+            refused.append((index, refusal.anew()))
+            continue
+        orders.append(order)
+        seen = fold(seen, (Transition(seen.version + 1, TransitionType.BULK_BOOKED, at, orders=(order,)),))
+    if command.all_or_none and refused:
+        raise BulkRefused([{"index": i, "code": no.code, "details": no.details} for i, no in refused])
+    kind = TransitionType.BULK_BOOKED if orders else TransitionType.REMEMBERED
+    return _transition(state, command, at, kind, orders=tuple(orders), refused=tuple(refused))
 
 
 def _cancel(state: EventState, command: Cancel, at: datetime) -> Transition:
@@ -169,14 +215,10 @@ def _cancel(state: EventState, command: Cancel, at: datetime) -> Transition:
         return _transition(
             state, command, at, TransitionType.REMEMBERED, orders=({"order_id": order.order_id},)
         )
-    cancelled: OrderChange = {"order_id": order.order_id, "status": OrderStatus.CANCELLED}
-    if not _event(state).is_on_sale(at):
-        return _transition(
-            state, command, at, TransitionType.CANCELLED, orders=(cancelled,), sales_closed=True
-        )
-    released = order.quantity if order.status is OrderStatus.CONFIRMED else 0
-    promoted = _promotions(state, state.free_tickets + released, leaving=order)
-    return _transition(state, command, at, TransitionType.CANCELLED, orders=(cancelled, *promoted))
+    change = _taken_from(order, command.quantity)
+    return _serving_the_line(
+        state, _transition(state, command, at, TransitionType.CANCELLED, orders=(change,))
+    )
 
 
 def _order_to_cancel(state: EventState, command: Cancel) -> Order:
@@ -190,17 +232,61 @@ def _order_to_cancel(state: EventState, command: Cancel) -> Order:
     return order
 
 
-def _promotions(
-    state: EventState, free_tickets: int, leaving: Order | None = None
-) -> Iterator[OrderChange]:
-    """Those who move up when `free_tickets` are there for the line: from its head, until one does not fit."""
-    for order in state.waiting_orders():
-        if order is leaving:
-            continue
-        if order.quantity > free_tickets:
-            return
-        free_tickets -= order.quantity
-        yield {"order_id": order.order_id, "status": OrderStatus.CONFIRMED}
+def _transfer(state: EventState, command: Transfer, at: datetime) -> Transition:
+    event, order = _event(state), state.order(command.order_id)
+    if order is None:
+        raise OrderNotFound
+    if event.cancelled_at is not None:
+        raise EventCancelled
+    if event.transfers_are_over(at):
+        raise TransferClosed
+    if order.status is not OrderStatus.CONFIRMED:
+        raise OrderNotConfirmed(order.status.value)
+    given = _taken_from(order, command.quantity)
+    quantity = command.quantity or order.quantity
+    _check_limits(state, command.to_user_id, quantity)
+    received: OrderChange = {
+        "order_id": command.new_order_id,
+        "user_id": command.to_user_id,
+        "quantity": quantity,
+        "status": OrderStatus.CONFIRMED,
+        "transferred_from": order.order_id,
+    }
+    if not event.is_plain:
+        received |= _priced(order.ticket_type, order.unit_price, order.currency)
+    return _transition(state, command, at, TransitionType.TRANSFERRED, orders=(given, received))
+
+
+def _taken_from(order: Order, quantity: int | None) -> OrderChange:
+    """What becomes of an active order that loses so many tickets, or all."""
+    if quantity is not None and quantity > order.quantity:
+        raise ExceedsOrderQuantity(order.quantity)
+    if quantity is None or quantity == order.quantity:
+        return {"order_id": order.order_id, "status": OrderStatus.CANCELLED}
+    return {"order_id": order.order_id, "quantity": order.quantity - quantity}
+
+
+def _serving_the_line(state: EventState, transition: Transition) -> Transition:
+    """The transition, and after what it does the promotions that it makes possible, if anything is sold then."""
+    after = fold(state, (transition._replace(request=None),))
+    if not _event(after).is_on_sale(transition.at):
+        return transition._replace(sales_closed=True)
+    promoted = tuple(islice(_promotions(after), PROMOTIONS_MAX + 1))
+    if len(promoted) > PROMOTIONS_MAX:
+        raise TooManyPromotions(PROMOTIONS_MAX)
+    return transition._replace(orders=transition.orders + promoted)
+
+
+def _promotions(state: EventState) -> Iterator[OrderChange]:
+    """Those who move up for the tickets that are free: from the head of each line, until one does not fit."""
+    for stock in state.stocks:
+        free_tickets = stock.free_tickets
+        for number in stock.line:
+            order = state.orders[number]
+            if order.quantity > free_tickets:
+                break
+            free_tickets -= order.quantity
+            yield {"order_id": order.order_id, "status": OrderStatus.CONFIRMED}
 
 
 def _pseudonymize(state: EventState, command: Pseudonymize, at: datetime) -> Transition:
@@ -213,6 +299,71 @@ def _pseudonymize(state: EventState, command: Pseudonymize, at: datetime) -> Tra
     if not orders and event is None:
         raise OrderNotFound
     return _transition(state, command, at, TransitionType.PSEUDONYMIZED, event=event, orders=orders)
+
+
+def _ticket_type(event: Event, code: str | None) -> TicketType:
+    """The type that a booking names, or the only one."""
+    if code is None:
+        if len(event.ticket_types) > 1:
+            raise TicketTypeRequired
+        return event.ticket_types[0]
+    found = event.ticket_type(code)
+    if found is None:
+        raise UnknownTicketType(code)
+    return found
+
+
+def _check_limits(state: EventState, user_id: str, quantity: int) -> None:
+    """Raise the refusal of a new order that its user may not have."""
+    event = _event(state)
+    active = state.active_order_of(user_id)
+    if active is not None:
+        raise AlreadyBooked(active.order_id)
+    if quantity > event.max_tickets_per_order:
+        raise ExceedsMaxTicketsPerOrder(event.max_tickets_per_order)
+    if event.max_tickets_per_user is not None and quantity > event.max_tickets_per_user:
+        raise ExceedsMaxTicketsPerUser(event.max_tickets_per_user)
+
+
+def _priced(ticket_type: str, unit_price: Decimal, currency: str | None) -> OrderChange:
+    """What an order says of its tickets where there is more to say than how many there are."""
+    priced: OrderChange = {"ticket_type": ticket_type, "unit_price": unit_price}
+    if currency is not None:
+        priced["currency"] = currency
+    return priced
+
+
+def _with_types(event: Event, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields to set, in the place of changes of ticket types all types as they will be."""
+    wanted = dict(fields)
+    total_tickets, changes = wanted.pop("total_tickets", None), wanted.pop("ticket_types", ())
+    types = {each.code: each for each in event.ticket_types}
+    if total_tickets is not None:
+        if len(types) > 1 or changes:
+            raise InvalidTicketTypes("total_tickets", "Not for several ticket types: set each of them.")
+        changes = [{"code": event.ticket_types[0].code, "total_tickets": total_tickets}]
+    for change in changes:
+        code, before = change["code"], types.get(change["code"])
+        if before is not None:
+            types[code] = before._replace(**change)
+        elif "total_tickets" in change:
+            types[code] = TicketType(**{"name": code, **change})
+        else:
+            raise InvalidTicketTypes("ticket_types", f"The new type {code!r} needs total_tickets.")
+    if len(types) > TICKET_TYPES_MAX:
+        raise InvalidTicketTypes("ticket_types", f"An event has {TICKET_TYPES_MAX} ticket types at most.")
+    return wanted | {"ticket_types": tuple(types.values())}
+
+
+def _as_written(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an event for the ledger: of types only where there is more to say than how many tickets there are."""
+    types = event.get("ticket_types")
+    if types is None:
+        return dict(event)
+    fields = {**event, "total_tickets": sum(each.total_tickets for each in types)}
+    if len(types) == 1 and types[0].is_plain:
+        del fields["ticket_types"]
+    return fields
 
 
 def _event(state: EventState) -> Event:
@@ -251,6 +402,8 @@ _RULES: dict[type[Command], Callable[..., Transition]] = {
     Update: _update,
     CancelEvent: _cancel_event,
     Book: _book,
+    BookMany: _book_many,
     Cancel: _cancel,
+    Transfer: _transfer,
     Pseudonymize: _pseudonymize,
 }

@@ -6,12 +6,14 @@ only mean a damaged ledger, and a service that went on from there would sell tic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from types import NoneType
-from typing import Any
+from typing import Any, cast
 
+from ..errors import Refusal
 from .model import (
     Answer,
     Event,
@@ -23,6 +25,8 @@ from .model import (
     Transition,
     TransitionType,
 )
+from .ranked import RankedSet
+from .tickets import FREE, GENERAL, TicketType, general
 
 # What may follow what; None is an order that was not there before.
 NEXT_STATUSES: Mapping[OrderStatus | None, frozenset[OrderStatus]] = {
@@ -34,11 +38,12 @@ NEXT_STATUSES: Mapping[OrderStatus | None, frozenset[OrderStatus]] = {
 
 
 _CHANGES_EVENT = frozenset({TransitionType.UPDATED, TransitionType.EVENT_CANCELLED})
+_TAKES_TICKETS = frozenset({TransitionType.CANCELLED, TransitionType.TRANSFERRED})  # from an order that goes on
 
 _TEXT, _TIME = (str, NoneType), (datetime, NoneType)
 _EVENT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
-    "total_tickets": (int,),
+    "ticket_types": (tuple,),
     "max_tickets_per_order": (int,),
     "max_tickets_per_user": (int, NoneType),
     "organizer": _TEXT,
@@ -49,6 +54,7 @@ _EVENT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "ends_at": _TIME,
     "sales_open_at": _TIME,
     "sales_close_at": _TIME,
+    "transfer_close_at": _TIME,
     "cancelled_at": _TIME,
 }
 
@@ -72,7 +78,7 @@ def answer_to(state: EventState, transition: Transition) -> Answer:
         return Answer(event=state, promoted=_orders_named(state, transition))
     if transition.type is TransitionType.PSEUDONYMIZED:
         return Answer()
-    return _order_answer(state, transition)
+    return _answer_about_orders(state, transition)
 
 
 class Folding:
@@ -86,11 +92,12 @@ class Folding:
         self.version = state.version
         self.event = state.event
         self.updated_at = state.updated_at
-        self.booked_tickets = state.booked_tickets
+        self.totals = _totals(state.event)
+        self.booked = dict(state.booked)
+        self.lines = {code: line.mutate() for code, line in state.lines.items()}
         self.orders = state.orders.mutate()
         self.numbers = state.numbers.mutate()
         self.active = state.active.mutate()
-        self.waiting = state.waiting.mutate()
         self.keys = state.keys.mutate()
 
     def add(self, transitions: Iterable[Transition]) -> None:
@@ -108,11 +115,11 @@ class Folding:
             version=self.version,
             event=self.event,
             updated_at=self.updated_at,
-            booked_tickets=self.booked_tickets,
+            booked=self.booked,
+            lines={code: line.finish() for code, line in self.lines.items()},
             orders=self.orders.finish(),
             numbers=self.numbers.finish(),
             active=self.active.finish(),
-            waiting=self.waiting.finish(),
             keys=self.keys.finish(),
         )
 
@@ -120,10 +127,11 @@ class Folding:
         if transition.version != self.version + 1:
             raise self._contradiction(transition, f"follows {self.version}")
         self.version = transition.version
+        if transition.type is not TransitionType.INITIALIZED and self.event is None:
+            raise self._contradiction(transition, "comes before the event is initialized")
         if transition.type is TransitionType.PSEUDONYMIZED:
             self.updated_at = transition.at
             self._pseudonymize(transition)
-            self._check_tickets(transition)
         elif transition.type is not TransitionType.REMEMBERED:
             self.updated_at = transition.at
             if transition.event is not None:
@@ -134,7 +142,6 @@ class Folding:
                     self._add_order(change, transition)
                 else:
                     self._change_order(number, change, transition)
-            self._check_tickets(transition)
         if transition.request is not None:
             key, fingerprint = transition.request
             self.keys[key] = Remembered(fingerprint, self._answer_to(transition))
@@ -143,32 +150,54 @@ class Folding:
         """As `EventState.waiting_position`."""
         if order.status is not OrderStatus.WAITING:
             return None
+        line = self.lines[order.ticket_type]
         is_newest = order.number == len(self.numbers)  # then it is the last in line, and nobody need be counted
-        return len(self.waiting) if is_newest else self.waiting.rank(order.number)
+        return len(line) if is_newest else line.rank(order.number)
 
     def _set_event(self, fields: dict[str, Any], transition: Transition) -> None:
         if transition.type is TransitionType.INITIALIZED:
             if self.event is not None:
                 raise self._contradiction(transition, "initializes the event again")
-            about = {"created_at": transition.at, "organizer": transition.by, **fields}
+            about = {"created_at": transition.at, "organizer": transition.by, **with_ticket_types(fields)}
             event = Event(event_id=self.event_id, **about)
         elif self.event is not None and transition.type in _CHANGES_EVENT:
-            event = replace(self.event, **fields)
+            event = replace(self.event, **with_ticket_types(fields))
         else:
             raise self._contradiction(transition, "sets fields of the event")
         for name, kinds in _EVENT_FIELDS.items():
             if not isinstance(getattr(event, name), kinds):
                 raise TypeError(f"{name} is of the wrong type")
         self.event = event
+        self.totals = _totals(event)
+        for code in self.totals:
+            if code not in self.booked:
+                self.booked[code], self.lines[code] = 0, RankedSet().mutate()
+        for code, booked in self.booked.items():
+            if booked > self.totals[code]:
+                raise self._oversold(code, transition)
 
     def _add_order(self, change: OrderChange, transition: Transition) -> None:
         order_id, user_id, quantity = change["order_id"], change["user_id"], change["quantity"]
+        unit_price, currency = change.get("unit_price", FREE), change.get("currency")
         if not (isinstance(order_id, str) and isinstance(user_id, str) and isinstance(quantity, int)):
             raise TypeError("an order's fields are of the wrong type")
+        if not (isinstance(unit_price, Decimal) and isinstance(currency, (str, NoneType))):
+            raise TypeError("an order's price is none")
         status, number, at = change["status"], len(self.numbers) + 1, transition.at
-        is_authenticated = transition.by is not None
         order = Order(
-            order_id, self.event_id, user_id, quantity, status, number, at, at, transition.version, is_authenticated
+            order_id,
+            self.event_id,
+            user_id,
+            quantity,
+            status,
+            number,
+            at,
+            at,
+            transition.version,
+            transition.by is not None,
+            change.get("ticket_type", GENERAL),
+            unit_price,
+            currency,
         )
         if status not in NEXT_STATUSES[None]:
             raise self._contradiction(transition, f"makes the order {order_id} {status}")
@@ -176,20 +205,26 @@ class Folding:
             raise self._contradiction(transition, f"gives {user_id!r} a second order")
         self.numbers[order_id] = self.active[user_id] = number
         self.orders[number] = order
-        self._count_in(order)
+        self._count_in(order, transition)
 
     def _change_order(self, number: int, change: OrderChange, transition: Transition) -> None:
-        before = self.orders[number]
-        after = before._replace(**change, updated_at=transition.at, version=transition.version)
-        if after.status not in NEXT_STATUSES[before.status]:
-            raise self._contradiction(transition, f"makes the order {after.order_id} {after.status}")
+        """Another status, or fewer tickets."""
+        before, fields = self.orders[number], cast(dict[str, Any], change)
+        after = before._replace(**fields, updated_at=transition.at, version=transition.version)
         if after.user_id != before.user_id:
             raise self._contradiction(transition, f"gives the order {after.order_id} to {after.user_id!r}")
+        if "status" in change:
+            is_allowed = after.status in NEXT_STATUSES[before.status]
+        else:
+            is_allowed = before.is_active and transition.type in _TAKES_TICKETS and 0 < after.quantity < before.quantity
+        if not is_allowed or len(change) != 2:
+            what = after.status if "status" in change else f"{after.quantity} tickets"
+            raise self._contradiction(transition, f"makes the order {after.order_id} {what}")
         if not after.is_active:
             del self.active[after.user_id]
         self.orders[number] = after
         self._count_out(before)
-        self._count_in(after)
+        self._count_in(after, transition)
 
     def _pseudonymize(self, transition: Transition) -> None:
         """Orders get another name, and so do the answers that are kept of them.
@@ -213,25 +248,25 @@ class Folding:
         for key, kept in keys.items():
             self.keys[key] = kept._replace(answer=_renamed(kept.answer, names, organizer))
 
-    def _count_in(self, order: Order) -> None:
+    def _count_in(self, order: Order, transition: Transition) -> None:
         """Its tickets are booked, or its place in line is taken."""
+        code = order.ticket_type
         if order.status is OrderStatus.CONFIRMED:
-            self.booked_tickets += order.quantity
+            self.booked[code] = booked = self.booked[code] + order.quantity
+            if not 0 <= booked <= self.totals[code]:
+                raise self._oversold(code, transition)
         elif order.status is OrderStatus.WAITING:
-            self.waiting.add(order.number)
+            self.lines[code].add(order.number)
 
     def _count_out(self, order: Order) -> None:
         if order.status is OrderStatus.CONFIRMED:
-            self.booked_tickets -= order.quantity
+            self.booked[order.ticket_type] -= order.quantity
         elif order.status is OrderStatus.WAITING:
-            self.waiting.discard(order.number)
+            self.lines[order.ticket_type].discard(order.number)
 
-    def _check_tickets(self, transition: Transition) -> None:
-        if self.event is None:
-            raise self._contradiction(transition, "comes before the event is initialized")
-        if not 0 <= self.booked_tickets <= self.event.total_tickets:
-            booked = f"{self.booked_tickets} of {self.event.total_tickets}"
-            raise self._contradiction(transition, f"leaves {booked} tickets booked")
+    def _oversold(self, code: str, transition: Transition) -> LedgerContradiction:
+        booked = f"{self.booked[code]} of {self.totals[code]}"
+        return self._contradiction(transition, f"leaves {booked} tickets booked")
 
     def _answer_to(self, transition: Transition) -> Answer:
         if transition.refusal is not None:
@@ -242,11 +277,36 @@ class Folding:
             state = self.state()
             self._begin(state)  # and goes on from there: such answers are few
             return answer_to(state, transition)
-        return _order_answer(self, transition)
+        return _answer_about_orders(self, transition)
 
     def _contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
         where = f"event {self.event_id!r}: transition {transition.version} ({transition.type})"
         return LedgerContradiction(f"{where} {finding}")
+
+
+def with_ticket_types(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an event as the event has them: where the ledger says `total_tickets` alone, one type, free.
+
+    Raises ValueError where total and types differ.
+    """
+    about = dict(fields)
+    total_tickets = about.pop("total_tickets", None)
+    if total_tickets is not None and "ticket_types" not in about:
+        about["ticket_types"] = (general(total_tickets),)
+    types = about.get("ticket_types")
+    if types is not None:
+        for each in types:
+            if not (isinstance(each, TicketType) and isinstance(each.total_tickets, int)):
+                raise TypeError("total_tickets or ticket_types is of the wrong type")
+        if len({each.code for each in types}) < max(1, len(types)):
+            raise ValueError("ticket_types are none, or one is there twice")
+        if total_tickets != sum(each.total_tickets for each in types):
+            raise ValueError("total_tickets is not that of the ticket_types")
+    return about
+
+
+def _totals(event: Event | None) -> dict[str, int]:
+    return {} if event is None else {each.code: each.total_tickets for each in event.ticket_types}
 
 
 def _renamed(answer: Answer, names: Mapping[str, str], organizer: str | None) -> Answer:
@@ -260,15 +320,34 @@ def _renamed(answer: Answer, names: Mapping[str, str], organizer: str | None) ->
         seen = replace(seen, event=replace(seen.event, organizer=organizer))
     return answer._replace(
         order=answer.order and renamed(answer.order),
+        sender=answer.sender and renamed(answer.sender),
         promoted=tuple(renamed(order) for order in answer.promoted),
+        bulk=tuple(_renamed(each, names, organizer) for each in answer.bulk),
         event=seen,
     )
 
 
-def _order_answer(seen: EventState | Folding, transition: Transition) -> Answer:
-    """The first order that a transition names is the command's own; the others were promoted by it."""
+def _answer_about_orders(seen: EventState | Folding, transition: Transition) -> Answer:
+    """The first order that a transition names is the command's own, and the others were promoted by it; but for a
+    transfer, whose own order comes second, and for many bookings, which all are."""
+    if transition.type is TransitionType.BULK_BOOKED or transition.refused:
+        return Answer(bulk=tuple(_bulk(seen, transition)))
     orders = _orders_named(seen, transition)
+    if transition.type is TransitionType.TRANSFERRED:
+        sender, order = orders
+        return Answer(order, sender=sender)
     return Answer(orders[0], seen.waiting_position(orders[0]), orders[1:])
+
+
+def _bulk(seen: EventState | Folding, transition: Transition) -> Iterator[Answer]:
+    refused: dict[int, Refusal] = dict(transition.refused)
+    orders = iter(_orders_named(seen, transition))
+    for index in range(len(transition.orders) + len(refused)):
+        if index in refused:
+            yield Answer(refusal=refused[index])
+        else:
+            order = next(orders)
+            yield Answer(order, seen.waiting_position(order))
 
 
 def _orders_named(seen: EventState | Folding, transition: Transition) -> tuple[Order, ...]:
@@ -278,5 +357,5 @@ def _orders_named(seen: EventState | Folding, transition: Transition) -> tuple[O
 def _is_about_event(transition: Transition) -> bool:
     """Whether its answer is the event: it changed it, or remembers that there was nothing to change."""
     if transition.type is TransitionType.REMEMBERED:
-        return not transition.orders
+        return not transition.orders and not transition.refused
     return transition.type is TransitionType.INITIALIZED or transition.type in _CHANGES_EVENT

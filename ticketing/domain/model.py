@@ -7,16 +7,19 @@ hundreds of thousands of them and a tuple is made three times as fast as a froze
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
+from heapq import merge
 from typing import Any, NamedTuple, TypedDict
 
 from immutables import Map
 
 from ..errors import Refusal
 from .ranked import RankedSet
+from .tickets import FREE, GENERAL, Stock, TicketType
 
 MAX_TICKETS_PER_ORDER = 10
 
@@ -47,7 +50,9 @@ class TransitionType(StrEnum):
     INITIALIZED = "initialized"
     BOOKED = "booked"
     WAITLISTED = "waitlisted"
-    CANCELLED = "cancelled"
+    BULK_BOOKED = "bulk_booked"
+    CANCELLED = "cancelled"  # an order, or a part of its tickets
+    TRANSFERRED = "transferred"
     PROMOTED = "promoted"  # sales opened again by the clock, and the line moves up
     UPDATED = "updated"
     EVENT_CANCELLED = "event_cancelled"
@@ -60,12 +65,13 @@ class Event:
     """The concert: what its organizer said about it. Tickets are counted, not seated.
 
     Tickets are sold from `sales_open_at` until `sales_close_at` or `ends_at`, whichever is first; None is no bound.
+    They change hands until `transfer_close_at`, or until the event starts.
     `organizer` is who opened it with credentials: an organizer runs his own events only.
     """
 
     event_id: str
     name: str
-    total_tickets: int
+    ticket_types: tuple[TicketType, ...]
     max_tickets_per_order: int
     created_at: datetime
     max_tickets_per_user: int | None = None
@@ -76,8 +82,23 @@ class Event:
     ends_at: datetime | None = None
     sales_open_at: datetime | None = None
     sales_close_at: datetime | None = None
+    transfer_close_at: datetime | None = None
     cancelled_at: datetime | None = None
     organizer: str | None = None
+
+    @property
+    def total_tickets(self) -> int:
+        """All tickets, of all types."""
+        return sum(ticket_type.total_tickets for ticket_type in self.ticket_types)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is one type, free, and nothing to say about it but the number of its tickets."""
+        return len(self.ticket_types) == 1 and self.ticket_types[0].is_plain
+
+    def ticket_type(self, code: str) -> TicketType | None:
+        """The type with this code."""
+        return next((ticket_type for ticket_type in self.ticket_types if ticket_type.code == code), None)
 
     def sales_have_begun(self, at: datetime) -> bool:
         """Whether the time to book had come at `at`."""
@@ -88,17 +109,23 @@ class Event:
         ends = (self.cancelled_at, self.sales_close_at, self.ends_at)
         return any(end is not None and end <= at for end in ends)
 
+    def transfers_are_over(self, at: datetime) -> bool:
+        """Whether tickets could no longer change hands at `at`."""
+        end = self.transfer_close_at or self.starts_at
+        return end is not None and end <= at
+
     def is_on_sale(self, at: datetime) -> bool:
         """Whether tickets were sold at `at`, as far as there were any."""
         return self.sales_have_begun(at) and not self.sales_are_over(at)
 
 
 class Order(NamedTuple):
-    """`quantity` tickets of one user for one event; all of them are confirmed, or none.
+    """`quantity` tickets of one type of one user for one event; all of them are confirmed, or none.
 
     `number` is the order's place in the order of arrival (1, 2, 3, …) and never changes. `version` is that of
     the transition which changed the order last. `is_authenticated`: it was booked with credentials, by its user or by
-    staff; else its `user_id` is no more than what somebody has typed.
+    staff; else its `user_id` is no more than what somebody has typed. `unit_price` and `currency` are those of the
+    moment at which it was booked.
     """
 
     order_id: str
@@ -111,6 +138,14 @@ class Order(NamedTuple):
     updated_at: datetime
     version: int
     is_authenticated: bool = False
+    ticket_type: str = GENERAL
+    unit_price: Decimal = FREE
+    currency: str | None = None
+
+    @property
+    def total_price(self) -> Decimal:
+        """Of all its tickets."""
+        return self.unit_price * self.quantity
 
     @property
     def is_active(self) -> bool:
@@ -119,12 +154,20 @@ class Order(NamedTuple):
 
 
 class OrderChange(TypedDict, total=False):
-    """What a transition sets on one order: all fields of a new order, the changed ones of an older order."""
+    """What a transition sets on one order: all fields of a new order, the changed one of an older order.
+
+    Type and price stand only where the event has more to say of its tickets than how many there are.
+    `transferred_from` is the id of the order that a new one has its tickets from.
+    """
 
     order_id: str
     user_id: str
     quantity: int
     status: OrderStatus
+    ticket_type: str
+    unit_price: Decimal
+    currency: str
+    transferred_from: str
 
 
 class RequestKey(NamedTuple):
@@ -143,7 +186,8 @@ class Transition(NamedTuple):
 
     `at` is for people, never for ordering. `by` is the authenticated user, if any. `event` holds the fields
     of the event that are set, `orders` the changes of orders in the order in which they happened.
-    `sales_closed`: decided while nothing was sold, so that nobody moved up.
+    `sales_closed`: decided while nothing was sold, so that nobody moved up. `refused` are the bookings of a bulk that
+    were refused, each with its place among all of them, counted from 0.
     """
 
     version: int
@@ -155,12 +199,14 @@ class Transition(NamedTuple):
     request: RequestKey | None = None
     refusal: Refusal | None = None
     sales_closed: bool = False
+    refused: tuple[tuple[int, Refusal], ...] = ()
 
 
 class Answer(NamedTuple):
     """What a command led to, as it was at that moment; a repeat with the same key gets the same one.
 
-    Exactly one of `order` (of an order's command), `event` (of an event's) and `refusal` is set.
+    Exactly one of `order` (of an order's command), `event` (of an event's), `bulk` (an answer for each booking) and
+    `refusal` is set. `sender` is the order that a transfer took the tickets of `order` from.
     """
 
     order: Order | None = None
@@ -168,6 +214,8 @@ class Answer(NamedTuple):
     promoted: tuple[Order, ...] = ()
     event: EventState | None = None
     refusal: Refusal | None = None
+    sender: Order | None = None
+    bulk: tuple[Answer, ...] = ()
     replayed: bool = False
 
 
@@ -183,19 +231,33 @@ class EventState:
     """One event at one version, folded from its ledger.
 
     Orders are kept by number; `numbers` finds the number of an order id, `active` that of a user's one active
-    order, `waiting` holds the numbers of those who wait, first come first.
+    order. `booked` and `lines` hold, by ticket type, how many tickets are booked and the numbers of those who wait,
+    first come first.
     """
 
     event_id: str
     version: int = 0
     event: Event | None = None
     updated_at: datetime | None = None
-    booked_tickets: int = 0
+    booked: Mapping[str, int] = field(default_factory=dict)
+    lines: Mapping[str, RankedSet] = field(default_factory=dict)
     orders: Map[int, Order] = field(default_factory=Map)
     numbers: Map[str, int] = field(default_factory=Map)
     active: Map[str, int] = field(default_factory=Map)
-    waiting: RankedSet = field(default_factory=RankedSet)
     keys: Map[bytes, Remembered] = field(default_factory=Map)
+
+    @property
+    def stocks(self) -> list[Stock]:
+        """What is left of each ticket type, in the organizer's order; nothing before the event is initialized."""
+        types = self.event.ticket_types if self.event else ()
+        return [Stock(each, self.booked[each.code], self.lines[each.code]) for each in types]
+
+    def stock(self, code: str) -> Stock:
+        """What is left of one ticket type. Raises KeyError for none of this event."""
+        for stock in self.stocks:
+            if stock.ticket_type.code == code:
+                return stock
+        raise KeyError(code)
 
     @property
     def total_tickets(self) -> int:
@@ -203,24 +265,24 @@ class EventState:
         return self.event.total_tickets if self.event else 0
 
     @property
-    def free_tickets(self) -> int:
-        """Tickets that nobody holds, whether or not somebody waits for them."""
-        return self.total_tickets - self.booked_tickets
+    def booked_tickets(self) -> int:
+        """Tickets of confirmed orders."""
+        return sum(self.booked.values())
 
     @property
     def available_tickets(self) -> int:
-        """What a new booking could get now: nothing while anybody waits."""
-        return 0 if self.waiting else self.free_tickets
+        """What new bookings could get now, of all types."""
+        return sum(stock.available_tickets for stock in self.stocks)
 
     @property
     def held_tickets(self) -> int:
-        """Free tickets that belong to the waiting list, whose first order needs more of them than are free."""
-        return self.free_tickets if self.waiting else 0
+        """Free tickets that belong to the waiting lists."""
+        return sum(stock.held_tickets for stock in self.stocks)
 
     @property
     def waiting_list_count(self) -> int:
         """Orders that wait."""
-        return len(self.waiting)
+        return sum(len(line) for line in self.lines.values())
 
     def status_at(self, at: datetime) -> EventStatus:
         """What a booking made at `at` would meet. Raises ValueError before the event is initialized."""
@@ -253,12 +315,13 @@ class EventState:
         return None if number is None else self.orders[number]
 
     def waiting_position(self, order: Order) -> int | None:
-        """1 for the first in line; None for an order that does not wait."""
-        return self.waiting.rank(order.number) if order.status is OrderStatus.WAITING else None
+        """1 for the first in line for its ticket type; None for an order that does not wait."""
+        is_waiting = order.status is OrderStatus.WAITING
+        return self.lines[order.ticket_type].rank(order.number) if is_waiting else None
 
     def waiting_orders(self, after: int = 0) -> Iterator[Order]:
-        """Those who wait, first come first, from the first whose number is greater than `after`."""
-        return (self.orders[number] for number in self.waiting.after(after))
+        """Those who wait for any type, first come first, from the first whose number is greater than `after`."""
+        return (self.orders[number] for number in merge(*(line.after(after) for line in self.lines.values())))
 
     def orders_by_arrival(self, after: int = 0) -> Iterator[Order]:
         """All orders, cancelled ones too, from the first whose number is greater than `after`."""

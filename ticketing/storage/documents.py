@@ -11,6 +11,10 @@ A ledger document is one commit, a batch of consecutive transitions of one event
        {"version": 9, "type": "cancelled", "at": Date, "by": "admin",
         "orders": [{"order_id": …, "status": "cancelled"}, {"order_id": …, "status": "confirmed"}]}]}
 
+Where an event has ticket types or a price, its `event` holds `ticket_types`, each `{"code", "name", "total_tickets",
+"price", "currency"}`, beside `total_tickets`, which is their sum, and a new order `ticket_type`, `unit_price` and
+`currency`. Money is a string, as clients see it.
+
 `orders` holds what the transition sets on each order, so that merging them in order of version gives the order:
 the fold does it in memory, the `orders` view in MongoDB.
 """
@@ -19,9 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from ..domain.model import OrderChange, OrderStatus, RequestKey, Transition, TransitionType
+from ..domain.tickets import TicketType
 from ..errors import Refusal
 
 VERSION_DIGITS = 12
@@ -70,7 +77,7 @@ def _transition_document(transition: Transition) -> dict[str, Any]:
     if transition.by is not None:
         document["by"] = transition.by
     if transition.event is not None:
-        document["event"] = transition.event
+        document["event"] = _event_document(transition.event)
     if transition.sales_closed:
         document["sales"] = "closed"
     if transition.orders:
@@ -81,14 +88,30 @@ def _transition_document(transition: Transition) -> dict[str, Any]:
             "fingerprint": transition.request.fingerprint,
         }
     if transition.refusal is not None:
-        document["refusal"] = {"code": transition.refusal.code, "details": transition.refusal.details}
+        document["refusal"] = _refusal_document(transition.refusal)
+    if transition.refused:
+        document["refused"] = [{"index": i, **_refusal_document(refusal)} for i, refusal in transition.refused]
     return document
 
 
+def _event_document(fields: dict[str, Any]) -> dict[str, Any]:
+    types = fields.get("ticket_types")
+    if types is None:
+        return fields
+    return {**fields, "ticket_types": [{**each._asdict(), "price": str(each.price)} for each in types]}
+
+
 def _order_document(change: OrderChange) -> dict[str, Any]:
-    if "status" not in change:
-        return {**change}
-    return {**change, "status": change["status"].value}
+    document: dict[str, Any] = {**change}
+    if "status" in change:
+        document["status"] = change["status"].value
+    if "unit_price" in change:
+        document["unit_price"] = str(change["unit_price"])
+    return document
+
+
+def _refusal_document(refusal: Refusal) -> dict[str, Any]:
+    return {"code": refusal.code, "details": refusal.details}
 
 
 def _transition(document: dict[str, Any], at: datetime) -> Transition:
@@ -98,6 +121,8 @@ def _transition(document: dict[str, Any], at: datetime) -> Transition:
     for change in changes:  # set in place: the driver has made them for us alone
         if "status" in change:
             change["status"] = _STATUSES[change["status"]]
+        if "unit_price" in change:
+            change["unit_price"] = _price(change["unit_price"])
     return Transition(
         document["version"],
         _TYPES[document["type"]],
@@ -106,13 +131,35 @@ def _transition(document: dict[str, Any], at: datetime) -> Transition:
         _event_fields(document["event"]) if "event" in document else None,
         tuple(changes),  # checked by the fold, field by field
         None if request is None else RequestKey(request["key"], request["fingerprint"]),
-        None if refusal is None else _REFUSALS[refusal["code"]](**refusal["details"]),
+        None if refusal is None else _refusal(refusal),
         document.get("sales") == "closed",
+        tuple((each["index"], _refusal(each)) for each in document.get("refused", ())),
     )
 
 
+def _refusal(document: dict[str, Any]) -> Refusal:
+    return _REFUSALS[document["code"]](**document["details"])
+
+
 def _event_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+    about = {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+    if "ticket_types" in about:
+        types = (TicketType(**each) for each in fields["ticket_types"])
+        about["ticket_types"] = tuple(each._replace(price=_price(each.price)) for each in types)
+    return about
+
+
+@lru_cache(maxsize=1024)  # an event's orders share a few prices
+def _price(digits: object) -> Decimal:
+    if not isinstance(digits, str):
+        raise TypeError("a price is no string")
+    try:
+        price = Decimal(digits)
+    except InvalidOperation as error:
+        raise ValueError(f"{digits!r} is no price") from error
+    if not price.is_finite():
+        raise ValueError(f"{digits!r} is no price")
+    return price
 
 
 def _in_utc(at: object) -> datetime:
