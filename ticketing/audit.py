@@ -575,7 +575,7 @@ REFUSALS: dict[str, set[str]] = {
     "order_not_confirmed": {"order_status"},
     "transfer_closed": set(),
     "not_enough_tickets": {"available_tickets"},
-    "bulk_refused": {"refused"},
+    "bulk_refused": {"count", "refused"},
     "below_booked_tickets": {"minimum", "ticket_type"},
     "too_many_promotions": {"maximum"},
     "idempotency_key_reused": set(),
@@ -688,6 +688,7 @@ def _is_refusal(value: Any) -> bool:
 _DETAILS: dict[str, Callable[[Any], bool]] = {
     "maximum": _is_number,
     "minimum": _is_number,
+    "count": _is_number,
     "version": _is_number,
     "available_tickets": lambda value: value == 0 or _is_number(value),
     "refused": lambda value: isinstance(value, list) and all(_is_refusal(each) for each in value),

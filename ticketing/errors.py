@@ -23,7 +23,7 @@
         │   ├── OrderNotConfirmed           details: order_status
         │   ├── TransferClosed
         │   ├── NotEnoughTickets            details: available_tickets
-        │   ├── BulkRefused                 details: refused
+        │   ├── BulkRefused                 details: count, refused
         │   ├── BelowBookedTickets          details: minimum, ticket_type
         │   ├── TooManyPromotions           details: maximum
         │   └── IdempotencyKeyReused
@@ -251,13 +251,14 @@ class NotEnoughTickets(Refusal):
 class BulkRefused(Refusal):
     """Not all of many bookings can be confirmed, and they were to be all or none.
 
-    `refused` tells of each that cannot: `{"index": its place from 0, "code": …, "details": {…}}` of its refusal.
+    `count` is how many there are. `refused` tells of each that cannot: `{"index": its place from 0, "code": …,
+    "details": {…}}` of its refusal.
     """
 
     code = "bulk_refused"
 
-    def __init__(self, refused: list[dict[str, Any]]) -> None:
-        super().__init__("Not all of these can be booked: see results. Nothing was.", refused=refused)
+    def __init__(self, count: int, refused: list[dict[str, Any]]) -> None:
+        super().__init__("Not all of these can be confirmed: see results. None was.", count=count, refused=refused)
 
 
 class BelowBookedTickets(Refusal):

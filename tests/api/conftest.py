@@ -160,7 +160,7 @@ class Api:
 
     def get(self, path: str, *, staff: bool = False, **options: Any) -> Answer:
         """GET, as nobody in particular unless told."""
-        return self.client.get(path, auth=ADMIN if staff else None, **options)
+        return self.client.get(path, **({"auth": ADMIN if staff else None} | options))
 
     def post(
         self, path: str, body: Json, *, key: str | None = None, staff: bool = True, **options: Any
@@ -172,23 +172,49 @@ class Api:
 
     def initialize(
         self,
-        total_tickets: int = 3,
+        total_tickets: int | None = 3,
         event_id: str | None = EVENT_ID,
         *,
         key: str | None = None,
         auth: tuple[str, str] = ADMIN,
         **fields: Any,
     ) -> Answer:
-        """Open an event, as the admin unless told. `event_id` None sends none."""
-        body = {"name": "Concert", "total_tickets": total_tickets, **fields}
-        return self.post("/initialize", body | ({} if event_id is None else {"event_id": event_id}), key=key, auth=auth)
+        """Open an event, as the admin unless told. What is None is not sent."""
+        about = {"total_tickets": total_tickets, "event_id": event_id}
+        body = {"name": "Concert", **{name: value for name, value in about.items() if value is not None}, **fields}
+        return self.post("/initialize", body, key=key, auth=auth)
 
     def book(
-        self, user_id: str, quantity: int | None = None, event_id: str = EVENT_ID, *, key: str | None = None
+        self,
+        user_id: str,
+        quantity: int | None = None,
+        event_id: str = EVENT_ID,
+        *,
+        key: str | None = None,
+        **fields: Any,
     ) -> Answer:
         """Book for a user. `quantity` None sends none."""
-        body: Json = {"event_id": event_id, "user_id": user_id}
+        body: Json = {"event_id": event_id, "user_id": user_id, **fields}
         return self.post("/book", body | ({} if quantity is None else {"quantity": quantity}), key=key)
+
+    def book_many(
+        self, *orders: Json, mode: str = "each", event_id: str = EVENT_ID, key: str | None = None
+    ) -> Answer:
+        """Book for many, as the admin."""
+        return self.post("/bookings/bulk", {"event_id": event_id, "mode": mode, "orders": list(orders)}, key=key)
+
+    def transfer(
+        self,
+        order_id: str,
+        to_user_id: str,
+        *,
+        key: str | None = None,
+        auth: tuple[str, str] = ADMIN,
+        **fields: Any,
+    ) -> Answer:
+        """Give an order's tickets to another user, as the admin unless told."""
+        body = {"to_user_id": to_user_id, **fields}
+        return self.post(f"/orders/{order_id}/transfer", body, key=key, auth=auth)
 
     def update(self, version: int | str = "*", event_id: str = EVENT_ID, **fields: Any) -> Answer:
         """Change an event, at a version or whatever it is."""
@@ -200,13 +226,13 @@ class Api:
         headers = {} if key is None else {"Idempotency-Key": key}
         return self.client.post(f"/events/{event_id}/cancel", headers=headers, auth=ADMIN)
 
-    def cancel(self, user_id: str, event_id: str = EVENT_ID, *, key: str | None = None) -> Answer:
+    def cancel(self, user_id: str, event_id: str = EVENT_ID, *, key: str | None = None, **fields: Any) -> Answer:
         """Cancel a user's active order."""
-        return self.post("/cancel", {"event_id": event_id, "user_id": user_id}, key=key)
+        return self.post("/cancel", {"event_id": event_id, "user_id": user_id, **fields}, key=key)
 
-    def cancel_order(self, order_id: str, *, key: str | None = None) -> Answer:
+    def cancel_order(self, order_id: str, *, key: str | None = None, **fields: Any) -> Answer:
         """Cancel an order by its id."""
-        return self.post("/cancel", {"order_id": order_id}, key=key)
+        return self.post("/cancel", {"order_id": order_id, **fields}, key=key)
 
     def status(self, event_id: str = EVENT_ID) -> Json:
         """The status of an event that is there."""

@@ -9,7 +9,18 @@ import pytest
 from .conftest import ADMIN, EVENT_ID, Api, refused
 from .test_bookings import EVENT_MEMBERS, ORDER_MEMBERS, TIMESTAMP, on_both
 
-STATUS_MEMBERS = EVENT_MEMBERS[:9]
+GENERAL = {
+    "code": "general",
+    "name": "General admission",
+    "price": "0.00",
+    "currency": None,
+    "total_tickets": 2,
+    "available_tickets": 0,
+    "booked_tickets": 2,
+    "held_tickets": 0,
+    "waiting_list_count": 2,
+}
+STATUS_MEMBERS = EVENT_MEMBERS[:10]
 VIEWS = [
     f"/status/{EVENT_ID}",
     f"/events/{EVENT_ID}",
@@ -44,6 +55,7 @@ def test_the_status(sold_out: Api) -> None:
         "held_tickets": 0,
         "waiting_list_count": 2,
         "version": 5,
+        "ticket_types": [GENERAL],
     }
 
 
@@ -106,7 +118,13 @@ def test_availability(sold_out: Api) -> None:
     """What a new booking could get now."""
     answer = sold_out.get(f"/events/{EVENT_ID}/availability")
     assert answer.status_code == 200
-    assert answer.json == {"event_id": EVENT_ID, "available_tickets": 0, "total_tickets": 2, "version": 5}
+    assert answer.json == {
+        "event_id": EVENT_ID,
+        "available_tickets": 0,
+        "total_tickets": 2,
+        "version": 5,
+        "ticket_types": [GENERAL],
+    }
     for user in ("dan", "cyd", "bob"):
         sold_out.cancel(user)
     assert sold_out.get(f"/events/{EVENT_ID}/availability").json["available_tickets"] == 1
@@ -118,7 +136,7 @@ def test_the_waiting_list_hides_who_waits(sold_out: Api) -> None:
     answer = sold_out.get(f"/events/{EVENT_ID}/waiting-list")
     assert answer.status_code == 200
     assert list(answer.json) == ["items", "next"] and answer.json["next"] is None
-    assert [list(item) for item in answer.json["items"]] == [["position", "quantity", "joined_at"]] * 2
+    assert [list(item) for item in answer.json["items"]] == [["position", "ticket_type", "quantity", "joined_at"]] * 2
     assert [(item["position"], item["quantity"]) for item in answer.json["items"]] == [(1, 1), (2, 2)]
     assert all(TIMESTAMP.fullmatch(item["joined_at"]) for item in answer.json["items"])
     assert "Link" not in answer.headers
@@ -132,6 +150,7 @@ def test_the_waiting_list_shows_staff_who_waits(sold_out: Api) -> None:
         order = sold_out.order(item.pop("order_id"))
         assert item == {
             "position": order["waiting_position"],
+            "ticket_type": order["ticket_type"],
             "quantity": order["quantity"],
             "joined_at": order["created_at"],
             "user_id": order["user_id"],

@@ -14,13 +14,23 @@ from .conftest import EVENT_ID, Api, openapi
 from .fuzzing import EXAMPLES, STATEFUL_EXAMPLES, fuzz
 from .test_fuzz_reads import on_mongod
 
-BOOKINGS = {"/initialize", "/book", "/cancel", "/events/{event_id}", "/events/{event_id}/cancel"}
+BOOKINGS = {
+    "/initialize",
+    "/book",
+    "/bookings/bulk",
+    "/cancel",
+    "/orders/{order_id}/transfer",
+    "/events/{event_id}",
+    "/events/{event_id}/cancel",
+}
 WITHOUT_BODY = {"/auth/token", "/users/me"}
 
 # For each path the statuses that a run must have met: else it has tried too little.
 MET = {
     ("POST", "/initialize"): {201, 400, 401, 415, 422},
     ("POST", "/book"): {201, 202, 400, 404, 409, 415, 422},
+    ("POST", "/bookings/bulk"): {200, 400, 401, 404, 415, 422},
+    ("POST", "/orders/{order_id}/transfer"): {201, 400, 401, 404, 409, 415, 422},
     ("POST", "/cancel"): {200, 400, 401, 404, 415, 422},
     ("PATCH", "/events/{event_id}"): {200, 400, 401, 404, 412, 415, 422, 428},
     ("POST", "/events/{event_id}/cancel"): {200, 400, 401, 404},

@@ -5,6 +5,7 @@ That every answer is as documented is checked by the client of all tests: see co
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -22,12 +23,22 @@ from ticketing.api.schemas import TEXT_PATTERN, CancelSchema, InitializeSchema
 from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, Client, openapi
 from .test_bookings import EVENT_MEMBERS, ORDER_MEMBERS
 
-POSTS = ["/initialize", "/book", "/cancel", "/events/{event_id}/cancel", "/webhooks"]
+POSTS = [
+    "/initialize",
+    "/book",
+    "/bookings/bulk",
+    "/cancel",
+    "/orders/{order_id}/transfer",
+    "/events/{event_id}/cancel",
+    "/webhooks",
+]
 UNKEYED_POSTS = ["/users", "/auth/refresh", "/auth/revoke", "/auth/token", "/webhooks/{webhook_id}/replay"]
 WITHOUT_BODY = {"/events/{event_id}/cancel", "/auth/token", "/webhooks/{webhook_id}/replay"}
 PROTECTED = {
     ("post", "/initialize"),
+    ("post", "/bookings/bulk"),
     ("post", "/cancel"),
+    ("post", "/orders/{order_id}/transfer"),
     ("patch", "/events/{event_id}"),
     ("post", "/events/{event_id}/cancel"),
     ("get", "/events/{event_id}/orders"),
@@ -119,7 +130,7 @@ def test_the_schemas_have_the_members_of_the_contract(schema: str, members: list
 def test_the_bodies_say_what_is_needed() -> None:
     """Required fields, bounds and forms, as the service holds them."""
     schemas = openapi()["components"]["schemas"]
-    assert schemas["Initialize"]["required"] == ["name", "total_tickets"]
+    assert schemas["Initialize"]["required"] == ["name"]
     assert schemas["Book"]["required"] == ["event_id"]
     assert schemas["Initialize"]["properties"]["total_tickets"]["minimum"] == 1
     assert schemas["Book"]["properties"]["quantity"]["minimum"] == 1
@@ -152,6 +163,9 @@ def test_the_pattern_of_a_text_is_what_is_held(text: str) -> None:
         ({"user_id": "u"}, False),
         ({"order_id": "x", "event_id": "e"}, False),
         ({"order_id": "x", "event_id": "e", "user_id": "u"}, False),
+        ({"order_id": "x", "quantity": 1}, True),
+        ({"event_id": "e", "user_id": "u", "quantity": 1}, True),
+        ({"quantity": 1}, False),
     ],
 )
 def test_a_cancellation_names_one_order(body: dict[str, str], is_valid: bool) -> None:
@@ -159,6 +173,27 @@ def test_a_cancellation_names_one_order(body: dict[str, str], is_valid: bool) ->
     schema = openapi()["components"]["schemas"]["Cancel"]
     assert OAS30Validator(schema).is_valid(body) == is_valid
     assert (not CancelSchema().validate(body)) == is_valid
+
+
+@pytest.mark.parametrize(
+    ("body", "is_valid"),
+    [
+        ({"name": "C", "total_tickets": 1}, True),
+        ({"name": "C", "total_tickets": 1, "price": "5.00", "currency": "EUR"}, True),
+        ({"name": "C", "ticket_types": [{"code": "a", "total_tickets": 1}]}, True),
+        ({"name": "C"}, False),
+        ({"name": "C", "price": "5.00", "currency": "EUR"}, False),
+        ({"name": "C", "total_tickets": 1, "ticket_types": [{"code": "a", "total_tickets": 1}]}, False),
+        ({"name": "C", "currency": "EUR", "ticket_types": [{"code": "a", "total_tickets": 1}]}, False),
+    ],
+)
+def test_an_event_has_one_type_or_several(body: dict[str, Any], is_valid: bool) -> None:
+    """Told by total_tickets, or by ticket_types: to the document as to the service."""
+    schemas = openapi()["components"]["schemas"]
+    text = json.dumps(schemas["Initialize"]).replace("#/components/schemas/", "#/definitions/")
+    schema = json.loads(text) | {"definitions": schemas}
+    assert OAS30Validator(schema).is_valid(body) == is_valid
+    assert (not InitializeSchema().validate(body)) == is_valid
 
 
 def test_a_client_that_is_not_as_documented_is_seen(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from mongomock.collection import Collection
 from pymongo.errors import AutoReconnect, OperationFailure
 
@@ -172,8 +173,58 @@ def _too_many_promotions(api: Api) -> Answer:
         return api.update(total_tickets=3)
 
 
+def _unknown_ticket_type(api: Api) -> Answer:
+    api.initialize()
+    return api.book("ada", ticket_type="balcony")
+
+
+def _ticket_type_required(api: Api) -> Answer:
+    api.initialize(None, ticket_types=[{"code": "a", "total_tickets": 1}, {"code": "b", "total_tickets": 1}])
+    return api.book("ada")
+
+
+def _invalid_ticket_types(api: Api) -> Answer:
+    api.initialize()
+    return api.update(ticket_types=[{"code": "balcony"}])
+
+
+def _exceeds_order_quantity(api: Api) -> Answer:
+    api.initialize()
+    api.book("ada", 2)
+    return api.cancel("ada", quantity=3)
+
+
+def _order_not_confirmed(api: Api) -> Answer:
+    api.initialize(1)
+    api.book("ada")
+    return api.transfer(api.book("bob").json["order_id"], "cyd")
+
+
+def _transfer_closed(api: Api) -> Answer:
+    api.initialize(transfer_close_at="2020-01-01T00:00:00Z")
+    return api.transfer(api.book("ada").json["order_id"], "bob")
+
+
+def _not_enough_tickets(api: Api) -> Any:
+    problem = _bulk_refused(api).json["results"][1]["error"]  # told only of one among many
+    return Response(json.dumps(problem), status=problem["status"], mimetype=PROBLEM)
+
+
+def _bulk_refused(api: Api) -> Answer:
+    api.initialize(1)
+    return api.book_many({"user_id": "ada"}, {"user_id": "bob"}, mode="all_or_none")
+
+
 PROVOKED: dict[type[errors.TicketingError], tuple[int, Callable[[Api], Answer], set[str]]] = {
     errors.EventNotFound: (404, _event_not_found, {"event_id"}),
+    errors.UnknownTicketType: (422, _unknown_ticket_type, {"ticket_type", "errors"}),
+    errors.TicketTypeRequired: (422, _ticket_type_required, {"errors"}),
+    errors.InvalidTicketTypes: (422, _invalid_ticket_types, {"errors"}),
+    errors.ExceedsOrderQuantity: (422, _exceeds_order_quantity, {"maximum", "errors"}),
+    errors.OrderNotConfirmed: (409, _order_not_confirmed, {"order_status"}),
+    errors.TransferClosed: (409, _transfer_closed, set()),
+    errors.NotEnoughTickets: (409, _not_enough_tickets, {"available_tickets"}),
+    errors.BulkRefused: (409, _bulk_refused, {"results"}),
     errors.EventExists: (409, _event_exists, {"event_id"}),
     errors.OrderNotFound: (404, _order_not_found, set()),
     errors.AlreadyBooked: (409, _already_booked, {"order_id"}),
@@ -185,7 +236,7 @@ PROVOKED: dict[type[errors.TicketingError], tuple[int, Callable[[Api], Answer], 
     errors.EventCancelled: (409, _event_cancelled, set()),
     errors.VersionConflict: (412, _version_conflict, {"version"}),
     errors.InvalidSchedule: (422, _invalid_schedule, {"errors"}),
-    errors.BelowBookedTickets: (409, _below_booked_tickets, {"minimum"}),
+    errors.BelowBookedTickets: (409, _below_booked_tickets, {"minimum", "ticket_type"}),
     errors.TooManyPromotions: (409, _too_many_promotions, {"maximum"}),
     errors.IdempotencyKeyReused: (422, _idempotency_key_reused, {"errors"}),
     errors.StorageUnavailable: (503, _storage_unavailable, set()),

@@ -59,7 +59,9 @@ def test_notices_are_numbered() -> None:
         ("updated", [("waiting", "confirmed")], ["event.updated", "order.promoted"]),
         ("event_cancelled", [("confirmed", "cancelled")], ["event.cancelled", "order.cancelled"]),
         ("transferred", [("confirmed", "cancelled"), (None, "confirmed")], ["order.transferred"] * 2),
-        ("cancelled", [("confirmed", "confirmed"), ("waiting", "confirmed")], ["order.promoted"]),
+        ("cancelled", [("confirmed", "confirmed"), ("waiting", "confirmed")], ["order.updated", "order.promoted"]),
+        ("cancelled", [("waiting", "waiting")], ["order.updated"]),
+        ("pseudonymized", [("confirmed", "confirmed")], []),
         ("bulk_booked", [(None, "confirmed"), (None, "waiting")], ["order.confirmed", "order.waitlisted"]),
     ],
 )
@@ -82,6 +84,7 @@ def test_every_type_can_be_told() -> None:
         "order.confirmed",
         "order.waitlisted",
         "order.promoted",
+        "order.updated",
         "order.cancelled",
         "order.transferred",
         "event.updated",

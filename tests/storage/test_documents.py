@@ -75,7 +75,9 @@ REFUSALS: dict[type[Refusal], st.SearchStrategy[Refusal]] = {
     TransferClosed: st.builds(TransferClosed),
     NotEnoughTickets: st.builds(NotEnoughTickets, QUANTITIES),
     BulkRefused: st.builds(
-        BulkRefused, st.lists(st.fixed_dictionaries({"index": QUANTITIES, "code": TEXT, "details": st.just({})}))
+        BulkRefused,
+        QUANTITIES,
+        st.lists(st.fixed_dictionaries({"index": QUANTITIES, "code": TEXT, "details": st.just({})})),
     ),
 }
 NAMELESS = {"code": "event_exists", "details": {}}

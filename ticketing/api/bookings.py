@@ -7,9 +7,10 @@ from typing import Any
 from flask import url_for
 from flask_smorest import Blueprint
 
-from ..domain.commands import Book, Cancel, Initialize
-from ..domain.model import OrderStatus
+from ..domain.commands import Book, Booking, BookMany, Cancel, Initialize
+from ..domain.model import Answer, Order, OrderStatus
 from ..ids import new_event_id, new_order_id
+from ..passwords import normal
 from ..services import left_s, services
 from . import auth, permissions
 from .answers import caller_id, headers_of, seen_event
@@ -17,8 +18,11 @@ from .auth import Role
 from .bodies import StrictParser
 from .idempotency import key_scope, request_key
 from .openapi import creates, documented, replays
+from .problems import problem_of
 from .schemas import (
     BookSchema,
+    BulkResultsSchema,
+    BulkSchema,
     CancelledSchema,
     CancelSchema,
     EventSchema,
@@ -41,9 +45,10 @@ def initialize(body: dict[str, Any]) -> Any:
     caller = caller_id()
     request = request_key(caller, body)
     body.setdefault("event_id", new_event_id(key_scope(caller)))
-    required = {name: body.pop(name) for name in ("event_id", "name", "total_tickets")}
+    required = {name: body.pop(name) for name in ("event_id", "name")}
+    types = tuple(body.pop("ticket_types"))
     limits = {name: body.pop(name) for name in ("max_tickets_per_order",) if name in body}
-    command = Initialize(by=caller, request=request, **required, **limits, details=body)
+    command = Initialize(by=caller, request=request, ticket_types=types, **required, **limits, details=body)
     answer = services().manager.execute(command)
     location = url_for("events.event", event_id=command.event_id)
     return seen_event(answer), 201, headers_of(answer, Location=location)
@@ -63,9 +68,30 @@ def book(body: dict[str, Any]) -> Any:
     command = Book(order_id=order_id, by=caller, request=request, **body)
     answer = services().manager.execute(command, within_s=left_s())
     assert answer.order is not None
-    status = 201 if answer.order.status is OrderStatus.CONFIRMED else 202
+    status = _status_of(answer.order)
     location = url_for("orders.order", order_id=answer.order.order_id)
     return order_view(answer.order, answer.waiting_position), status, headers_of(answer, Location=location)
+
+
+@blueprint.post("/bookings/bulk")
+@auth.required(Role.ORGANIZER, Role.ADMIN)
+@blueprint.arguments(BulkSchema)
+@blueprint.response(200, BulkResultsSchema, headers=replays())
+@documented(blueprint, 404, 409, protected=True, takes_body=True)
+def book_many(body: dict[str, Any]) -> Any:
+    """Book for many users, one after the other, in one step. With `all_or_none` all are confirmed, or none."""
+    caller = caller_id()
+    request = request_key(caller, body)
+    event_id = body["event_id"]
+    permissions.require_staff_of_event(event_id)
+    bookings = tuple(
+        Booking(new_order_id(event_id), normal(each["user_id"]), each["quantity"], each.get("ticket_type"))
+        for each in body["orders"]
+    )
+    all_or_none = body["mode"] == "all_or_none"
+    command = BookMany(event_id=event_id, by=caller, request=request, bookings=bookings, all_or_none=all_or_none)
+    answer = services().manager.execute(command, within_s=left_s())
+    return {"results": [_result(each) for each in answer.bulk]}, 200, headers_of(answer)
 
 
 @blueprint.post("/cancel")
@@ -74,12 +100,28 @@ def book(body: dict[str, Any]) -> Any:
 @blueprint.response(200, CancelledSchema, headers=replays())
 @documented(blueprint, 404, protected=True, takes_body=True)
 def cancel(body: dict[str, Any]) -> Any:
-    """Give an order back. Its tickets go to the waiting list in the same step, first come, first served."""
+    """Give an order back, or some of its tickets. They go to the waiting list in the same step, first come, first
+    served."""
     caller = caller_id()
     request = request_key(caller, body)
-    event_id = permissions.event_to_cancel_in(body.get("order_id"), body.pop("event_id", None), body.get("user_id"))
+    event_id = permissions.event_of_order_to_change(
+        body.get("order_id"), body.pop("event_id", None), body.get("user_id")
+    )
     command = Cancel(event_id=event_id, by=caller, request=request, **body)
     answer = services().manager.execute(command, within_s=left_s())
     assert answer.order is not None
     promoted = [order_view(order) for order in answer.promoted]
     return {"order": order_view(answer.order), "promoted": promoted}, 200, headers_of(answer)
+
+
+def _status_of(order: Order) -> int:
+    """Of the answer to a booking: created, or accepted and waiting."""
+    return 201 if order.status is OrderStatus.CONFIRMED else 202
+
+
+def _result(answer: Answer) -> dict[str, Any]:
+    if answer.refusal is not None:
+        problem = problem_of(answer.refusal)
+        return {"status": problem.status, "error": problem.body()}
+    assert answer.order is not None
+    return {"status": _status_of(answer.order), "order": order_view(answer.order, answer.waiting_position)}

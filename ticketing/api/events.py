@@ -111,7 +111,7 @@ def availability(event_id: str) -> EventState:
 @blueprint.response(200, WaitingPageSchema, headers=leads_on())
 @documented(blueprint, 404, 422)
 def waiting_list(query: dict[str, Any], event_id: str) -> Any:
-    """Who waits, first come first. Staff of the event see order and user too."""
+    """Who waits, first come first, with the place in line for the ticket type. Staff see order and user too."""
     after = number_after(query)
     state = _state_of(event_id)
     names_shown = permissions.is_staff_of(state.event)
@@ -119,6 +119,7 @@ def waiting_list(query: dict[str, Any], event_id: str) -> Any:
     def show(order: Order) -> dict[str, Any]:
         place = {
             "position": state.waiting_position(order),
+            "ticket_type": order.ticket_type,
             "quantity": order.quantity,
             "joined_at": order.created_at,
         }

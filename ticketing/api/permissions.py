@@ -78,8 +78,10 @@ def may_read(state: EventState, order: Order) -> bool:
     return not order.is_authenticated or services().accounts.recent(order.user_id) is None
 
 
-def event_to_cancel_in(order_id: str | None, event_id: str | None, user_id: str | None) -> str:
-    """The event of an order that the caller may cancel: the one with an id, or the active one of a user.
+def event_of_order_to_change(
+    order_id: str | None, event_id: str | None = None, user_id: str | None = None
+) -> str:
+    """The event of an order that the caller may change: the one with an id, or the active one of a user.
 
     Raises `ApiProblem` 403, and what a look at the event raises.
     """

@@ -35,6 +35,14 @@ STATUSES: Mapping[type[errors.TicketingError], HTTPStatus] = {
     errors.EventCancelled: HTTPStatus.CONFLICT,
     errors.VersionConflict: HTTPStatus.PRECONDITION_FAILED,
     errors.InvalidSchedule: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnknownTicketType: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TicketTypeRequired: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidTicketTypes: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ExceedsOrderQuantity: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.OrderNotConfirmed: HTTPStatus.CONFLICT,
+    errors.TransferClosed: HTTPStatus.CONFLICT,
+    errors.NotEnoughTickets: HTTPStatus.CONFLICT,
+    errors.BulkRefused: HTTPStatus.CONFLICT,
     errors.BelowBookedTickets: HTTPStatus.CONFLICT,
     errors.TooManyPromotions: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -48,6 +56,9 @@ FIELDS: Mapping[type[errors.TicketingError], str] = {
     errors.ExceedsMaxTicketsPerOrder: "quantity",
     errors.ExceedsMaxTicketsPerUser: "quantity",
     errors.ExceedsTotalTickets: "quantity",
+    errors.ExceedsOrderQuantity: "quantity",
+    errors.UnknownTicketType: "ticket_type",
+    errors.TicketTypeRequired: "ticket_type",
     errors.IdempotencyKeyReused: "Idempotency-Key",
 }
 
@@ -96,9 +107,9 @@ class ApiProblem(Exception):
         self.members = members or {}
         super().__init__(self.detail)
 
-    def response(self) -> Response:
-        """The answer that carries this problem."""
-        body = {
+    def body(self) -> dict[str, Any]:
+        """What RFC 9457 calls a problem details object."""
+        return {
             "type": TYPE_PREFIX + self.code,
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -106,8 +117,11 @@ class ApiProblem(Exception):
             "code": self.code,
             **self.members,
         }
+
+    def response(self) -> Response:
+        """The answer that carries this problem."""
         return Response(
-            json.dumps(body), status=self.status, headers=dict(self.headers), content_type=MEDIA_TYPE
+            json.dumps(self.body()), status=self.status, headers=dict(self.headers), content_type=MEDIA_TYPE
         )
 
 
@@ -135,11 +149,24 @@ def problem_of(error: errors.TicketingError) -> ApiProblem:
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, errors.SalesNotOpen):
         headers["Retry-After"] = str(error.details["retry_after_s"])
-    if isinstance(error, errors.InvalidSchedule):
+    if isinstance(error, errors.InvalidSchedule | errors.InvalidTicketTypes):
         members = {"errors": {error.details["field"]: [error.message]}}
+    if isinstance(error, errors.BulkRefused):
+        members = {"results": _bulk_results(error)}
     if isinstance(error, errors.Refusal) and error.replayed:
         headers[REPLAYED_HEADER] = "true"
     return ApiProblem(status, error.code, error.message, headers=headers, members=members)
+
+
+def _bulk_results(error: errors.BulkRefused) -> list[dict[str, Any]]:
+    """A result for each booking: those that would have been confirmed failed with the others."""
+    by_code = {refusal.code: refusal for refusal in errors.Refusal.__subclasses__()}
+    refused = {each["index"]: by_code[each["code"]](**each["details"]) for each in error.details["refused"]}
+    with_others = ApiProblem(HTTPStatus.FAILED_DEPENDENCY, detail="It could be confirmed, but others cannot.")
+    problems = [
+        problem_of(refused[index]) if index in refused else with_others for index in range(error.details["count"])
+    ]
+    return [{"status": problem.status, "error": problem.body()} for problem in problems]
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -14,11 +14,12 @@ from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
-from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from .. import passwords
 from ..domain.accounts import Role
 from ..domain.changes import Change
+from ..domain.decide import TICKET_TYPES_MAX
 from ..domain.model import (
     MAX_TICKETS_PER_ORDER,
     EventState,
@@ -28,7 +29,9 @@ from ..domain.model import (
     TransitionType,
 )
 from ..domain.notices import NoticeType
+from ..domain.tickets import TicketType, general
 from ..ids import EVENT_ID_PATTERN, is_event_id
+from ..money import PRICE_PATTERN, is_currency_code, price_of
 from ..passwords import normal
 
 TOTAL_TICKETS_MAX = 10_000_000
@@ -40,12 +43,15 @@ ORDER_ID_LENGTH_MAX = 128
 URL_LENGTH_MAX = 2048
 VERSION_MAX = 999_999_999
 CHANGES_WAIT_S_MAX = 20
+BULK_MAX = 500
 
 # What `_is_text` takes, for /openapi.json: no control characters, and white space neither first nor last. Spelt
 # out, because Python and ECMA-262 differ on \s.
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _SPACE = r"\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXT_PATTERN = f"^[^{_CONTROL}{_SPACE}]([^{_CONTROL}]*[^{_CONTROL}{_SPACE}])?$"
+
+CODE_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
 
 ACCOUNT_NAME_PATTERN = (
     rf"^(?!(me|\.{{1,2}})$)[^{_CONTROL}{_SPACE}:/]([^{_CONTROL}:/]*[^{_CONTROL}{_SPACE}:/])?$"
@@ -156,6 +162,24 @@ def _is_account_name(value: str) -> None:
         raise ValidationError("Must not contain ':' or '/', nor be 'me', '.' or '..'.")
 
 
+def _is_currency(value: str) -> None:
+    if not is_currency_code(value):
+        raise ValidationError("Must be the code of a currency in ISO 4217, like EUR.")
+
+
+def _is_code(value: str) -> None:
+    if not re.fullmatch(CODE_PATTERN.strip("^$"), value):
+        raise ValidationError("Must be 1 to 32 letters, digits, '-' or '_', and begin with a letter or a digit.")
+
+
+def _price_of(data: dict[str, Any]) -> None:
+    """Put the exact amount in the place of the digits. Raises ValidationError for what is none of its currency."""
+    try:
+        data["price"] = price_of(data.get("price", "0"), data.get("currency"))
+    except ValueError as error:
+        raise ValidationError(str(error), "price") from error
+
+
 def _are_different(values: list[str]) -> None:
     if len(set(values)) < len(values):
         raise ValidationError("Each only once.")
@@ -170,6 +194,28 @@ def _event_id(*, metadata: dict[str, Any], **kwargs: Any) -> fields.String:
     # Not validate.Regexp: its pattern would stand in /openapi.json, and Python's \Z is a plain Z in ECMA-262.
     pattern = f"^{EVENT_ID_PATTERN.pattern}$"
     return fields.String(validate=_is_event_id, metadata=metadata | {"pattern": pattern}, **kwargs)
+
+
+class Price(fields.String):
+    """An amount of money as digits, without its currency."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"pattern": PRICE_PATTERN, "example": "25.00"}, **kwargs)
+
+
+class Currency(fields.String):
+    """ISO 4217."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(validate=_is_currency, metadata={"pattern": "^[A-Z]{3}$", "example": "EUR"}, **kwargs)
+
+
+class Code(fields.String):
+    """The code of a ticket type."""
+
+    def __init__(self, description: str = "The code of a ticket type.", **kwargs: Any) -> None:
+        about = {"description": description, "pattern": CODE_PATTERN, "example": "balcony"}
+        super().__init__(validate=_is_code, metadata=about, **kwargs)
 
 
 class UserId(Text):
@@ -210,25 +256,122 @@ class DetailsSchema(StrictSchema):
     ends_at = Instant(allow_none=True)
     sales_open_at = Instant(allow_none=True, metadata={"description": "Null: at once."})
     sales_close_at = Instant(allow_none=True, metadata={"description": "Null: when the event ends, if ever."})
+    transfer_close_at = Instant(allow_none=True, metadata={"description": "Null: when the event starts, if ever."})
+
+
+class TicketTypeSchema(StrictSchema):
+    """A ticket type of POST /initialize: free unless told."""
+
+    code = Code(required=True)
+    name = Text(length_max=NAME_LENGTH_MAX, metadata={"description": "The code unless told.", "example": "Balcony"})
+    total_tickets = Whole(required=True, validate=validate.Range(1, TOTAL_TICKETS_MAX), metadata={"example": 40})
+    price = Price()
+    currency = Currency()
+
+    @post_load
+    def _type(self, data: dict[str, Any], **kwargs: Any) -> TicketType:
+        _price_of(data)
+        return TicketType(**{"name": data["code"], **data})
+
+
+class TicketTypeChangeSchema(StrictSchema):
+    """What PATCH sets of a ticket type, or a new one. A price comes with its currency."""
+
+    code = Code(required=True)
+    name = Text(length_max=NAME_LENGTH_MAX)
+    total_tickets = Whole(validate=validate.Range(1, TOTAL_TICKETS_MAX))
+    price = Price()
+    currency = Currency()
+
+    @post_load
+    def _exact(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        if "price" in data or "currency" in data:
+            _with_currency(data)
+        return data
+
+
+def _with_currency(data: dict[str, Any]) -> None:
+    """Price and currency of a change: a currency alone would make another amount of the same digits."""
+    if "price" not in data:
+        raise ValidationError("Send it with the price.", "currency")
+    _price_of(data)
+    data.setdefault("currency", None)
+
+
+def _have_different_codes(values: list[Any]) -> None:
+    codes = [value.code if isinstance(value, TicketType) else value["code"] for value in values]
+    if len(set(codes)) < len(codes):
+        raise ValidationError("Each code only once.")
 
 
 class InitializeSchema(DetailsSchema):
-    """POST /initialize."""
+    """POST /initialize: tickets of one type, free unless told, or of several types."""
+
+    class Meta(StrictSchema.Meta):
+        json_schema = {
+            "oneOf": [
+                {"required": ["name", "total_tickets"], "not": {"required": ["ticket_types"]}},
+                {
+                    "required": ["name", "ticket_types"],
+                    "not": {"anyOf": [{"required": [name]} for name in ("total_tickets", "price", "currency")]},
+                },
+            ]
+        }
 
     name = Text(length_max=NAME_LENGTH_MAX, required=True, metadata={"example": "Concert"})
-    total_tickets = Whole(
-        required=True, validate=validate.Range(1, TOTAL_TICKETS_MAX), metadata={"example": 100}
+    total_tickets = Whole(validate=validate.Range(1, TOTAL_TICKETS_MAX), metadata={"example": 100})
+    price = Price()
+    currency = Currency()
+    ticket_types = fields.List(
+        fields.Nested(TicketTypeSchema),
+        validate=[validate.Length(1, TICKET_TYPES_MAX), _have_different_codes],
+        metadata={"description": "Instead of total_tickets, price and currency."},
     )
     event_id = _event_id(
         metadata={"description": "Made for you when you send none.", "example": "concert-2027"}
     )
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _says_what_there_is(self, data: dict[str, Any], original: Any, **kwargs: Any) -> None:
+        sent = original if isinstance(original, dict) else {}
+        if "ticket_types" in sent:
+            for name in ("total_tickets", "price", "currency"):
+                if name in sent:
+                    raise ValidationError("Not beside ticket_types: it stands in each of them.", name)
+        elif "total_tickets" not in sent:
+            raise ValidationError("Missing data for required field.", "total_tickets")
+
+    @post_load
+    def _types(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """One way to say it: `ticket_types`."""
+        if "ticket_types" not in data:
+            _price_of(data)
+            one = general(data.pop("total_tickets"), data.pop("price"), data.pop("currency", None))
+            data["ticket_types"] = [one]
+        return data
 
 
 class UpdateSchema(DetailsSchema):
     """PATCH /events/<event_id>: the fields to set. Null takes one away."""
 
     name = Text(length_max=NAME_LENGTH_MAX)
-    total_tickets = Whole(validate=validate.Range(1, TOTAL_TICKETS_MAX))
+    total_tickets = Whole(
+        validate=validate.Range(1, TOTAL_TICKETS_MAX),
+        metadata={"description": "With price and currency: of an event with one ticket type."},
+    )
+    price = Price()
+    currency = Currency()
+    ticket_types = fields.List(
+        fields.Nested(TicketTypeChangeSchema),
+        validate=[validate.Length(1, TICKET_TYPES_MAX), _have_different_codes],
+        metadata={"description": "A type that is not named stays as it is; a new code makes a new type."},
+    )
+
+    @post_load
+    def _exact(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        if "price" in data or "currency" in data:
+            _with_currency(data)
+        return data
 
 
 class BookSchema(StrictSchema):
@@ -241,6 +384,36 @@ class BookSchema(StrictSchema):
         validate=validate.Range(min=1),
         metadata={"description": f"1 to the event's max_tickets_per_order ({MAX_TICKETS_PER_ORDER})."},
     )
+    ticket_type = Code("Needed where the event has several.")
+
+
+class BulkBookingSchema(StrictSchema):
+    """One booking of POST /bookings/bulk."""
+
+    user_id = UserId(required=True, metadata={"example": "ada"})
+    quantity = Whole(load_default=1, validate=validate.Range(min=1))
+    ticket_type = Code()
+
+
+class BulkSchema(StrictSchema):
+    """POST /bookings/bulk."""
+
+    event_id = _event_id(required=True, metadata={"example": "concert-2027"})
+    mode = fields.String(
+        load_default="each",
+        validate=validate.OneOf(["each", "all_or_none"]),
+        metadata={"description": "`all_or_none`: all are confirmed, or nothing is booked."},
+    )
+    orders = fields.List(
+        fields.Nested(BulkBookingSchema), required=True, validate=validate.Length(1, BULK_MAX)
+    )
+
+
+class TransferSchema(StrictSchema):
+    """POST /orders/<order_id>/transfer."""
+
+    to_user_id = UserId(required=True, metadata={"example": "bob"})
+    quantity = Whole(validate=validate.Range(min=1), metadata={"description": "All tickets unless told."})
 
 
 class CancelSchema(StrictSchema):
@@ -249,18 +422,25 @@ class CancelSchema(StrictSchema):
     class Meta(StrictSchema.Meta):
         json_schema = {
             "oneOf": [
-                {"required": ["order_id"], "maxProperties": 1},
-                {"required": ["event_id", "user_id"], "maxProperties": 2},
+                {
+                    "required": ["order_id"],
+                    "not": {"anyOf": [{"required": ["event_id"]}, {"required": ["user_id"]}]},
+                },
+                {"required": ["event_id", "user_id"], "not": {"required": ["order_id"]}},
             ]
         }
 
     order_id = Text(length_max=ORDER_ID_LENGTH_MAX)
     event_id = _event_id(metadata={"example": "concert-2027"})
     user_id = UserId(metadata={"example": "ada"})
+    quantity = Whole(
+        validate=validate.Range(min=1),
+        metadata={"description": "So many tickets of it; the order stays, smaller. All of them unless told."},
+    )
 
     @validates_schema
     def _names_one_order(self, data: dict[str, Any], **kwargs: Any) -> None:
-        if set(data) not in ({"order_id"}, {"event_id", "user_id"}):
+        if set(data) - {"quantity"} not in ({"order_id"}, {"event_id", "user_id"}):
             raise ValidationError("Send either order_id, or event_id and user_id.")
 
 
@@ -389,6 +569,20 @@ class ReplayQuerySchema(StrictSchema):
 # Out.
 
 
+class StockSchema(Schema):
+    """What is left of a ticket type: booked + available + held = total."""
+
+    code = fields.String(attribute="ticket_type.code")
+    name = fields.String(attribute="ticket_type.name")
+    price = fields.String(attribute="ticket_type.price")
+    currency = fields.String(attribute="ticket_type.currency", allow_none=True)
+    total_tickets = fields.Integer(attribute="ticket_type.total_tickets")
+    available_tickets = fields.Integer()
+    booked_tickets = fields.Integer()
+    held_tickets = fields.Integer()
+    waiting_list_count = fields.Integer()
+
+
 class StatusSchema(Schema):
     """GET /status/<event_id>: booked + available + held = total."""
 
@@ -406,6 +600,7 @@ class StatusSchema(Schema):
     )
     waiting_list_count = fields.Integer(metadata={"description": "Orders that wait."})
     version = fields.Integer(metadata={"description": "The number of the event's last transition."})
+    ticket_types = fields.List(fields.Nested(StockSchema), attribute="stocks")
 
 
 class EventSchema(StatusSchema):
@@ -420,6 +615,7 @@ class EventSchema(StatusSchema):
     ends_at = Timestamp(attribute="event.ends_at", allow_none=True)
     sales_open_at = Timestamp(attribute="event.sales_open_at", allow_none=True)
     sales_close_at = Timestamp(attribute="event.sales_close_at", allow_none=True)
+    transfer_close_at = Timestamp(attribute="event.transfer_close_at", allow_none=True)
     cancelled_at = Timestamp(attribute="event.cancelled_at", allow_none=True)
     created_at = Timestamp(attribute="event.created_at")
     updated_at = Timestamp()
@@ -432,6 +628,7 @@ class AvailabilitySchema(Schema):
     available_tickets = fields.Integer()
     total_tickets = fields.Integer()
     version = fields.Integer()
+    ticket_types = fields.List(fields.Nested(StockSchema), attribute="stocks")
 
 
 class OrderSchema(Schema):
@@ -440,7 +637,11 @@ class OrderSchema(Schema):
     order_id = fields.String()
     event_id = fields.String()
     user_id = fields.String()
+    ticket_type = fields.String(metadata={"description": "Its code."})
     quantity = fields.Integer()
+    unit_price = fields.String(metadata={"description": "That of the moment at which it was booked."})
+    total_price = fields.String()
+    currency = fields.String(allow_none=True)
     status = fields.String(metadata={"enum": [status.value for status in OrderStatus]})
     waiting_position = fields.Integer(
         allow_none=True, metadata={"description": "1 for the first in line; null for who does not wait."}
@@ -463,10 +664,42 @@ class CancelledSchema(Schema):
     promoted = fields.List(fields.Nested(OrderSchema))
 
 
+class TransferredSchema(Schema):
+    """What a transfer did: the recipient's order, and the sender's."""
+
+    order = fields.Nested(OrderSchema)
+    sender = fields.Nested(OrderSchema, data_key="from")
+
+
+class ProblemBody(fields.Nested):
+    """A problem in the midst of an answer, with all the members that it has."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: ProblemSchema())
+
+    def _serialize(self, nested_obj: Any, attr: str, obj: Any, **kwargs: Any) -> Any:
+        return nested_obj
+
+
+class BulkResultSchema(Schema):
+    """What became of one booking: 201 confirmed or 202 waiting with its order, else a problem."""
+
+    status = fields.Integer()
+    order = fields.Nested(OrderSchema)
+    error = ProblemBody()
+
+
+class BulkResultsSchema(Schema):
+    """A result for each booking, in their order."""
+
+    results = fields.List(fields.Nested(BulkResultSchema))
+
+
 class WaitingSchema(Schema):
-    """A place in the waiting list. Only staff see whose it is."""
+    """A place in the waiting list of a ticket type. Only staff see whose it is."""
 
     position = fields.Integer()
+    ticket_type = fields.String()
     quantity = fields.Integer()
     joined_at = Timestamp()
     order_id = fields.String(metadata={"description": "Staff only."})
@@ -623,7 +856,7 @@ class SeenEvent:
 
 def order_view(order: Order, waiting_position: int | None = None) -> dict[str, Any]:
     """An order as `OrderSchema` shows it: its place in line is not a part of it, others move it."""
-    return order._asdict() | {"waiting_position": waiting_position}
+    return order._asdict() | {"total_price": order.total_price, "waiting_position": waiting_position}
 
 
 def change_view(change: Change) -> dict[str, Any]:

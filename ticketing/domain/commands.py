@@ -38,7 +38,8 @@ class Update(Command):
     """Set fields of an event. `version`: refuse unless this is the event's; None: whatever it is.
 
     `ticket_types` among the fields are changes, each a dict with a `code` and what is to be set of that type. A type
-    that is not named stays as it is, a code that is new makes a type. `total_tickets` is for an event with one type.
+    that is not named stays as it is, a code that is new makes a type. `total_tickets`, `price` and `currency` are for
+    an event with one type.
     """
 
     fields: Mapping[str, Any]

@@ -204,7 +204,8 @@ def _book_many(state: EventState, command: BookMany, at: datetime) -> Transition
         orders.append(order)
         seen = fold(seen, (Transition(seen.version + 1, TransitionType.BULK_BOOKED, at, orders=(order,)),))
     if command.all_or_none and refused:
-        raise BulkRefused([{"index": i, "code": no.code, "details": no.details} for i, no in refused])
+        told = [{"index": index, "code": no.code, "details": no.details} for index, no in refused]
+        raise BulkRefused(len(command.bookings), told)
     kind = TransitionType.BULK_BOOKED if orders else TransitionType.REMEMBERED
     return _transition(state, command, at, kind, orders=tuple(orders), refused=tuple(refused))
 
@@ -336,12 +337,13 @@ def _priced(ticket_type: str, unit_price: Decimal, currency: str | None) -> Orde
 def _with_types(event: Event, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields to set, in the place of changes of ticket types all types as they will be."""
     wanted = dict(fields)
-    total_tickets, changes = wanted.pop("total_tickets", None), wanted.pop("ticket_types", ())
+    of_one = {name: wanted.pop(name) for name in ("total_tickets", "price", "currency") if name in wanted}
+    changes = wanted.pop("ticket_types", ())
     types = {each.code: each for each in event.ticket_types}
-    if total_tickets is not None:
+    if of_one:
         if len(types) > 1 or changes:
-            raise InvalidTicketTypes("total_tickets", "Not for several ticket types: set each of them.")
-        changes = [{"code": event.ticket_types[0].code, "total_tickets": total_tickets}]
+            raise InvalidTicketTypes(next(iter(of_one)), "Not for several ticket types: set it for each of them.")
+        changes = [{"code": event.ticket_types[0].code, **of_one}]
     for change in changes:
         code, before = change["code"], types.get(change["code"])
         if before is not None:

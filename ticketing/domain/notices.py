@@ -16,6 +16,7 @@ class NoticeType(StrEnum):
     ORDER_CONFIRMED = "order.confirmed"
     ORDER_WAITLISTED = "order.waitlisted"
     ORDER_PROMOTED = "order.promoted"
+    ORDER_UPDATED = "order.updated"  # a part of its tickets was given back
     ORDER_CANCELLED = "order.cancelled"
     ORDER_TRANSFERRED = "order.transferred"
     EVENT_UPDATED = "event.updated"
@@ -37,6 +38,7 @@ _OF_EVENTS: Mapping[str, NoticeType] = {
     "event_cancelled": NoticeType.EVENT_CANCELLED,
 }
 _TRANSFERRED = "transferred"
+_CANCELLED = "cancelled"
 
 # By what became of an order: its status before and after.
 _OF_ORDERS: Mapping[tuple[OrderStatus | None, OrderStatus], NoticeType] = {
@@ -57,6 +59,8 @@ def notices_of(change: Change) -> Iterator[Notice]:
         kind = _OF_ORDERS.get((changed.before, changed.order.status))
         if change.type == _TRANSFERRED:
             kind = NoticeType.ORDER_TRANSFERRED
+        elif kind is None and change.type == _CANCELLED:
+            kind = NoticeType.ORDER_UPDATED
         if kind is not None:
             told.append((kind, changed))
     return (Notice(number, kind, change, changed) for number, (kind, changed) in enumerate(told))
