@@ -39,6 +39,7 @@ BYTES = re.compile(r'(?P<before>"base64": *")[A-Za-z0-9+/=]+')
 
 SHOWN_FOLDER = "/home/you/ticketing"
 SHOWN_ADDRESS = "127.0.0.1:8000"
+SHOWN_RECEIVER = "127.0.0.1:9000"
 
 SERVERS = {
     "make run": "ticketing:   curl",
@@ -154,6 +155,7 @@ class Workplace:
     def __init__(self, folder: Path, project: Path) -> None:
         self.folder = folder
         self.port = _free_port()
+        self.receiver = f"127.0.0.1:{_free_port()}"
         self._copy(project)
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -190,7 +192,7 @@ class Workplace:
 
     def perform(self, step: Step) -> str:
         """Run the command of a step; return what it printed, as if in the folder and at the port shown."""
-        command = step.command.replace(SHOWN_ADDRESS, f"127.0.0.1:{self.port}")
+        command = step.command.replace(SHOWN_ADDRESS, f"127.0.0.1:{self.port}").replace(SHOWN_RECEIVER, self.receiver)
         try:
             output = self._serve(plain(command)) if plain(command) in SERVERS else self._run(command)
         except CommandFailed as error:

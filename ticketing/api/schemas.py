@@ -677,7 +677,7 @@ class ProblemBody(fields.Nested):
     def __init__(self) -> None:
         super().__init__(lambda: ProblemSchema())
 
-    def _serialize(self, nested_obj: Any, attr: str, obj: Any, **kwargs: Any) -> Any:
+    def _serialize(self, nested_obj: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
         return nested_obj
 
 
