@@ -677,8 +677,8 @@ class ProblemBody(fields.Nested):
     def __init__(self) -> None:
         super().__init__(lambda: ProblemSchema())
 
-    def _serialize(self, nested_obj: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return nested_obj
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return value
 
 
 class BulkResultSchema(Schema):
