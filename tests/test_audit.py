@@ -23,6 +23,7 @@ from tests.domain.rehearsal import Rehearsal, request
 from ticketing.audit import FINDINGS_OF_A_KIND_MAX, REFUSALS, EventReport, audit, audit_event
 from ticketing.domain.fold import fold
 from ticketing.domain.model import EventState
+from ticketing.domain.summary import summary_of
 from ticketing.errors import Refusal
 from ticketing.storage.documents import commit_document, transitions_of
 
@@ -520,3 +521,44 @@ def test_what_python_cannot_hold_is_found(database: Database[Document]) -> None:
     database["ledger"].with_options(codec_options=options).insert_one(RawBSONDocument(bytes(raw)))
     (report,) = audit(database)
     assert any_match("has no time", report.findings)
+
+
+# The summaries: what each commit says of the event after it.
+
+
+def summarized(play: Rehearsal, sizes: int = 1) -> list[Document]:
+    """The ledger of a rehearsal in commits of so many transitions, with summaries, as the service writes it."""
+    state, documents = EventState(play.event_id), []
+    for first in range(0, len(play.transitions), sizes):
+        commit = play.transitions[first : first + sizes]
+        state = fold(state, commit)
+        documents.append(commit_document(play.event_id, commit, NONCE, summary_of(state)))
+    return documents
+
+
+@pytest.mark.parametrize("sizes", [1, 4, 11])
+def test_right_summaries_are_no_findings(sizes: int) -> None:
+    """Nor is it one when some commits have none, as earlier versions wrote them."""
+    documents = summarized(concert(), sizes)
+    assert audit_event(EVENT_ID, documents).findings == []
+    del documents[0]["after"]
+    assert audit_event(EVENT_ID, documents).findings == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"booked": 2}, {"available": 1}, {"waiting": 4}, {"updated_at": datetime(2027, 1, 1, tzinfo=UTC)}]
+)
+def test_a_summary_that_does_not_hold_is_a_finding(wrong: Document) -> None:
+    """Whichever of its numbers it is; the rest of the ledger is judged as ever."""
+    documents = summarized(concert())
+    documents[-1]["after"] |= wrong
+    (finding,) = audit_event(EVENT_ID, documents).findings
+    assert finding.startswith("document 'concert:000000000011': says {") and "of the event after it" in finding
+
+
+@pytest.mark.parametrize("nonsense", [None, {}, [], "text", 3, {"booked": "three"}])
+def test_a_summary_that_is_none_is_a_finding(nonsense: Any) -> None:
+    """Whatever stands in its place."""
+    documents = summarized(concert())
+    documents[2]["after"] = nonsense
+    assert len(audit_event(EVENT_ID, documents).findings) == 1

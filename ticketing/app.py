@@ -35,9 +35,11 @@ from .logs import configure_logging, init_request_logging
 from .manager import TicketManager
 from .metrics import init_metrics
 from .services import EXTENSION, Services, begin_request
+from .storage.catalog import Catalog
 from .storage.client import connect
 from .storage.ledger import Ledger, ledger_collection
 from .storage.names import Names
+from .storage.orders import Orders
 from .storage.sessions import COLLECTION as SESSIONS
 from .storage.sessions import Sessions
 from .storage.users import COLLECTION as USERS
@@ -93,7 +95,8 @@ def create_app(
 def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: Clock) -> Services:
     """The parts below the HTTP layer."""
     database = client[config.mongodb_database]
-    ledger = Ledger(ledger_collection(database), clock)
+    commits = ledger_collection(database)
+    ledger = Ledger(commits, clock)
     manager = TicketManager(
         ledger,
         clock,
@@ -112,7 +115,10 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
     manager.on_change = feed.notice
     accounts = Accounts(Users(durable(database, USERS), clock), clock, auth.first_admin(config))
     sessions = Sessions(durable(database, SESSIONS), clock)
-    names = Names(ledger_collection(database), clock)
+    names = Names(commits, clock)
     erasure = Erasure(accounts, sessions, names, manager, clock, config.request_deadline_s)
     subscriptions = Webhooks(database, timeout_s=config.request_deadline_s)
-    return Services(config, database, clock, manager, feed, accounts, sessions, erasure, subscriptions)
+    catalog, orders = Catalog(commits, clock), Orders(commits, clock)
+    return Services(
+        config, database, clock, manager, feed, accounts, sessions, erasure, subscriptions, catalog, orders
+    )

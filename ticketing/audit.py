@@ -14,6 +14,7 @@ something is missing or cannot be read, what follows cannot be judged: from ther
                     from the head of the line in order, and nobody left at its head whom the free tickets fit
     the sales       nobody joins or moves up while nothing is sold, by the times of the event and the transition's
     the keys        each Idempotency-Key once
+    the summaries   what a commit says of the event after it is what its transitions lead to
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class _Replay:
     def __init__(self, event_id: str) -> None:
         self.report = EventReport(event_id)
         self.version = 0  # of the last transition
+        self.updated_at: Any = None  # when the last transition came that was more than remembered
         self.total: int | None = None
         self.event: Document = {}  # its fields
         self.types: dict[str, int] = {}  # ticket type -> how many there are
@@ -162,6 +164,9 @@ class _Replay:
                 self._read(self.transition)
             else:
                 self.lose(f"holds {_shown(transition)} in the place of a transition")
+        self.transition = None
+        if not self.is_lost and "after" in document:  # earlier versions wrote none
+            self._check_summary(document["after"])
 
     def _check_frame(self, document: Document, transitions: list[Any]) -> None:
         event_id, first, last = self.report.event_id, document.get("first"), document.get("last")
@@ -174,6 +179,16 @@ class _Replay:
         nonce = document.get("nonce")
         if not isinstance(nonce, bytes) or len(nonce) != 16:
             self.find("has no nonce of 16 bytes")
+
+    def _check_summary(self, after: Any) -> None:
+        counted = {
+            "booked": self.booked.total(),
+            "available": sum(self._free(code) for code, line in self.lines.items() if not line),
+            "waiting": sum(len(line) for line in self.lines.values()),
+            "updated_at": self.updated_at,
+        }
+        if after != counted:
+            self.find(f"says {_shown(after)} of the event after it, which is {counted}")
 
     # A transition: its number, what it does, and what must hold after it.
 
@@ -207,6 +222,8 @@ class _Replay:
             self.lose("comes before the event is initialized")
         else:
             act(self, transition, changes)
+            if kind != "remembered":
+                self.updated_at = transition.get("at")
             self._check_tickets()
             if kind not in ("remembered", "pseudonymized"):  # nothing changed, nobody moves up
                 self._check_sales(transition)

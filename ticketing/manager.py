@@ -55,8 +55,11 @@ class Ledger(Protocol):
     Each method raises `StorageUnavailable` when the deadline passes.
     """
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
-        """Write one commit. True: it is in, for good. False: its place is taken, nothing was written."""
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
+        """Write one commit of `transitions`, which lead to `state`.
+
+        True: it is in, for good. False: its place is taken, nothing was written.
+        """
 
     def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
         """The transitions after version `after`, in pages. Raises `LedgerContradiction` for a broken one."""
@@ -268,7 +271,7 @@ class TicketManager:
             if batch_decided.transitions:
                 is_current = True
                 began_s = self._clock.monotonic()
-                if not self._append(queue, batch_decided.transitions, deadline):
+                if not self._append(queue, batch_decided, deadline):
                     losses += 1
                     if losses > 1:
                         self._get_out_of_step(began_s, deadline)
@@ -282,9 +285,9 @@ class TicketManager:
             batch_decided.answer()
             left = left[len(batch_decided.answers) :]
 
-    def _append(self, queue: _EventQueue, transitions: Sequence[Transition], deadline: float) -> bool:
+    def _append(self, queue: _EventQueue, batch: _DecidedBatch, deadline: float) -> bool:
         queue.is_settled = False
-        is_in = self._ledger.append(queue.event_id, transitions, deadline)
+        is_in = self._ledger.append(batch.state, batch.transitions, deadline)
         queue.is_settled = True
         return is_in
 

@@ -14,6 +14,8 @@ from .config import Config
 from .erasure import Erasure
 from .feed import ChangeFeed
 from .manager import TicketManager
+from .storage.catalog import Catalog
+from .storage.orders import Orders
 from .storage.sessions import Sessions
 from .storage.webhooks import Webhooks
 
@@ -33,6 +35,8 @@ class Services:
     sessions: Sessions
     erasure: Erasure
     webhooks: Webhooks
+    catalog: Catalog
+    orders: Orders
 
 
 LEFT_S_MIN = 0.5
@@ -48,6 +52,11 @@ def left_s() -> float:
     """What is left of the time that the current request may take, in seconds."""
     spent_s: float = services().clock.monotonic() - g.began_s
     return max(LEFT_S_MIN, services().config.request_deadline_s - spent_s)
+
+
+def is_late() -> bool:
+    """Whether the time of the current request is over: what it has not begun by now it should leave."""
+    return left_s() <= LEFT_S_MIN
 
 
 def services() -> Services:

@@ -54,19 +54,23 @@ from ticketing.domain.decide import decide  # noqa: E402
 from ticketing.domain.fold import fold  # noqa: E402
 from ticketing.domain.model import (  # noqa: E402
     EventState,
+    EventStatus,
     Order,
     OrderStatus,
     RequestKey,
     Transition,
     TransitionType,
 )
+from ticketing.domain.summary import summary_of  # noqa: E402
 from ticketing.embedded import EmbeddedMongod, find_mongod  # noqa: E402
 from ticketing.feed import ChangeFeed  # noqa: E402
 from ticketing.ids import new_order_id  # noqa: E402
 from ticketing.storage.archive import export_lines, import_lines  # noqa: E402
+from ticketing.storage.catalog import Catalog  # noqa: E402
 from ticketing.storage.client import connect  # noqa: E402
 from ticketing.storage.documents import commit_document  # noqa: E402
 from ticketing.storage.ledger import Ledger, ledger_collection  # noqa: E402
+from ticketing.storage.orders import Orders  # noqa: E402
 from ticketing.storage.schema import create_indexes_and_views  # noqa: E402
 from ticketing.storage.users import Users, durable  # noqa: E402
 from ticketing.storage.webhooks import Subscription, Webhooks  # noqa: E402
@@ -331,6 +335,53 @@ def follow(bench: Bench) -> None:
     gc.set_threshold(*usual)
 
 
+def lists(bench: Bench) -> None:
+    """Pages of the catalog with ten thousand events, and look-ups of orders in an event with a long ledger."""
+    with bench.database() as database:
+        clock, events, count = SystemClock(), bench.times(10_000), bench.times(200_000)
+        create_indexes_and_views(database)
+        insert_events(database, events)
+        insert_long_ledger(database, "long", count, 10, keys=False)
+        catalog, orders = Catalog(ledger_collection(database), clock), Orders(ledger_collection(database), clock)
+        for name, query in {
+            "the first page": {},
+            "a text that one in fifty has": {"text": "hall 17"},
+            "a text that none has": {"text": "nowhere"},
+            "on sale": {"status": EventStatus.ON_SALE},
+            "sold out, as none of the first 500 is": {"status": EventStatus.SOLD_OUT},
+            "ended, as none is": {"status": EventStatus.ENDED},
+        }.items():
+            latencies = each_of(20, lambda _, query=query: catalog.page(50, AT, time.monotonic() + 60, **query))
+            report(f"{events:,} events, pages of 50: {name}", latencies)
+        (order,) = database["ledger"].find_one({"_id": {"$gt": "long:", "$lt": "long;"}})["transitions"][-1]["orders"]
+        for until in (10, count):
+            place = ("long", order["order_id"], until)
+            latencies = each_of(10, lambda _, place=place: orders.transitions_of(*place, time.monotonic() + 60))
+            report(f"history of an order, in {until:,} transitions", latencies)
+        for user_id, amount in (("u100", 1), ("u1", events + 1)):
+            latencies = each_of(20, lambda _, user_id=user_id: orders.ids_of(user_id, "", 51, time.monotonic() + 60))
+            report(f"a page of the orders of a user who has {amount:,}", latencies)
+
+
+def insert_events(database: Any, count: int) -> None:
+    """Write so many events of 21 transitions, in 7 commits each."""
+    ledger = ledger_collection(database).with_options(write_concern=WriteConcern(1))
+    documents = []
+    for number in range(count):
+        state, transitions = EventState(f"event-{number:05d}"), ledger_of(20, total_tickets=30)
+        details = {"starts_at": AT + timedelta(hours=number * 7919 % 9000), "venue": f"Hall {number % 50}"}
+        details["description"] = "A description of some length. " * 15
+        opening = transitions[0]
+        transitions[0] = opening._replace(event={**(opening.event or {}), **details})
+        for first in range(0, 21, 3):
+            commit = transitions[first : first + 3]
+            state = fold(state, commit)
+            documents.append(commit_document(state.event_id, commit, random.randbytes(16), summary_of(state)))
+        if len(documents) > 5_000 or number == count - 1:
+            ledger.insert_many(documents)
+            documents = []
+
+
 def deliver(bench: Bench) -> None:
     """Webhooks: notices a second to one receiver on loopback that takes all at once."""
     count, taken = bench.times(2_000), threading.Semaphore(0)
@@ -565,9 +616,9 @@ class CountingLedger:
         self.read, self.events_with_keys = self._ledger.read, self._ledger.events_with_keys
         self.commits = self.lost = 0
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         """One at a time an event, so the counters need no lock."""
-        is_in = self._ledger.append(event_id, transitions, deadline)
+        is_in = self._ledger.append(state, transitions, deadline)
         self.commits += is_in
         self.lost += not is_in
         return is_in
@@ -592,7 +643,7 @@ def under_a_lock(ledger: CountingLedger) -> Callable[[Any], None]:
         with lock:
             decision = decide(now, command, AT)
             assert decision.transition is not None
-            assert ledger.append("e", [decision.transition], time.monotonic() + 8)
+            assert ledger.append(decision.state, [decision.transition], time.monotonic() + 8)
             now = decision.state
 
     return execute
@@ -741,6 +792,7 @@ FIGURES = {
     "state": state,
     "cold": cold,
     "follow": follow,
+    "lists": lists,
     "deliver": deliver,
     "password": password,
     "accounts": accounts,

@@ -41,15 +41,19 @@ TABLE = {
     "POST /bookings/bulk":                  "401    401   403     403   403   200   200    200",
     "POST /cancel":                         "401    401   403     200   403   200   200    200",
     "GET /status/<event_id>":               "200    401   200     200   200   200   200    200",
+    "GET /events":                          "200    401   200     200   200   200   200    200",
     "GET /events/<event_id>":               "200    401   200     200   200   200   200    200",
     "PATCH /events/<event_id>":             "401    401   403     403   403   200   200    200",
     "POST /events/<event_id>/cancel":       "401    401   403     403   403   200   200    200",
     "GET /events/<event_id>/availability":  "200    401   200     200   200   200   200    200",
     "GET /events/<event_id>/waiting-list":  "200    401   200     200   200   200   200    200",
     "GET /events/<event_id>/orders":        "401    401   403     403   403   200   200    200",
+    "GET /events/<event_id>/orders.csv":    "401    401   403     403   403   200   200    200",
     "GET /events/<event_id>/changes":       "401    401   403     403   403   200   200    200",
     "GET /orders/<order_id>":               "404    401   404     200   404   200   200    200",
     "POST /orders/<order_id>/transfer":      "401    401   403     201   403   201   201    201",
+    "GET /orders/<order_id>/history":       "404    401   404     200   404   200   200    200",
+    "GET /orders":                          "401    401   403     200   200   200   200    200",
     "POST /users":                          "201    401   201     201   201   201   201    201",
     "GET /users":                           "401    401   403     403   403   403   403    200",
     "GET /users/me":                        "401    401   200     200   200   200   200    200",
@@ -132,6 +136,7 @@ BODIES: dict[str, Callable[[Props], Json]] = {
     "PATCH /events/<event_id>": lambda props: {"venue": props.event_id},
     "POST /webhooks": lambda props: {"event_id": props.event_id, "url": "https://example.com/"},
 }
+QUERIES = {"POST /webhooks/<webhook_id>/replay": "?after=0", "GET /orders": f"?user_id={OWNER[0]}"}
 HEADERS = {"PATCH /events/<event_id>": {"If-Match": "*"}}
 
 
@@ -156,7 +161,7 @@ def met(app: Flask, row: str, method: str | None = None) -> str:
             if f"<{name}>" in path:
                 path = path.replace(f"<{name}>", getattr(props, name))
         path = path.replace("<path:filename>", "swagger-ui.css")
-        path += "?after=0" if row.endswith("/replay") else ""
+        path += QUERIES.get(row, "")
         body = BODIES[row](props) if row in BODIES else None
         headers = dict(HEADERS.get(row, {}))
         options: Json = {"auth": credentials}
@@ -239,6 +244,8 @@ def test_a_view_without_its_guard_is_seen(
         ("require_staff_of_event", "POST /bookings/bulk"),
         ("require_staff_of", "GET /events/<event_id>/orders"),
         ("may_read", "GET /orders/<order_id>"),
+        ("may_read", "GET /orders/<order_id>/history"),
+        ("user_to_list", "GET /orders"),
     ],
 )
 def test_a_rule_of_ownership_that_is_missing_is_seen(
@@ -250,6 +257,7 @@ def test_a_rule_of_ownership_that_is_missing_is_seen(
         "event_of_order_to_change": lambda order_id, event_id=None, user_id=None: event_id or event_id_of(order_id),
         "require_staff_of_event": lambda event_id: None,
         "require_staff_of": lambda state: None,
+        "user_to_list": lambda user_id: user_id,
         "may_read": lambda state, order: True,
     }
     monkeypatch.setattr(permissions, rule, lenient[rule])

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from ticketing.api.auth import Role
-from ticketing.domain.model import Transition
+from ticketing.domain.model import EventState, Transition
 from ticketing.errors import StorageUnavailable
 from ticketing.manager import Ledger
 
@@ -279,14 +279,14 @@ class UnsureLedger:
         self._writes = writes
         self._fails = True
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         """Fail the first time."""
         if self._fails:
             self._fails = False
             if self._writes:
-                self._ledger.append(event_id, transitions, deadline)
+                self._ledger.append(state, transitions, deadline)
             raise StorageUnavailable
-        return self._ledger.append(event_id, transitions, deadline)
+        return self._ledger.append(state, transitions, deadline)
 
     def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
         """Read on."""

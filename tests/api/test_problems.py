@@ -16,7 +16,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from ticketing import errors
 from ticketing.api.problems import HTTP_CODES, STATUSES, TYPE_PREFIX
-from ticketing.domain.model import Transition
+from ticketing.domain.model import EventState, Transition
 from ticketing.manager import TicketManager
 from ticketing.services import EXTENSION
 
@@ -32,7 +32,7 @@ class FailingLedger:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> NoReturn:
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> NoReturn:
         """Fail."""
         raise self._error
 

@@ -69,8 +69,8 @@ class LedgerWithoutCompareAndSet(Ledger):
         super().__init__(collection, clock)
         self._unprotected = collection
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
-        document = commit_document(event_id, transitions, secrets.token_bytes(16))
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
+        document = commit_document(state.event_id, transitions, secrets.token_bytes(16))
         self._unprotected.insert_one({**document, "_id": f"{document['_id']}-{secrets.token_hex(8)}"})
         return True
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ticketing.clock import Signal, SystemClock
 from ticketing.domain.commands import Book, Cancel, Initialize
-from ticketing.domain.model import RequestKey, Transition
+from ticketing.domain.model import EventState, RequestKey, Transition
 from ticketing.errors import StorageUnavailable
 from ticketing.ids import new_order_id
 from ticketing.manager import TicketManager
@@ -46,7 +46,7 @@ class MemoryLedger:
         self.hidden_reads = 0  # how many reads to come do not see the last commit yet
         self._lock = threading.Lock()
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         with self._lock:
             self.attempts += 1
             trouble = self.appends.pop(0) if self.appends else None
@@ -55,7 +55,7 @@ class MemoryLedger:
         if isinstance(trouble, BaseException):
             raise trouble
         with self._lock:
-            commits = self.commits.setdefault(event_id, [])
+            commits = self.commits.setdefault(state.event_id, [])
             if any(commit[0].version == transitions[0].version for commit in commits):
                 return False
             commits.append(list(transitions))
@@ -92,11 +92,11 @@ class LostAnswer(StorageUnavailable):
 class LossyLedger(MemoryLedger):
     """A ledger whose answers get lost."""
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         is_lost = bool(self.appends) and isinstance(self.appends[0], LostAnswer)
         if is_lost:
             self.appends[0] = None
-        is_in = super().append(event_id, transitions, deadline)
+        is_in = super().append(state, transitions, deadline)
         if is_lost:
             raise StorageUnavailable
         return is_in

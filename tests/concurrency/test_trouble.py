@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from tests.domain.rehearsal import request
 from ticketing.clock import SystemClock
-from ticketing.domain.model import Transition
+from ticketing.domain.model import EventState, Transition
 from ticketing.errors import (
     AlreadyBooked,
     EventExists,
@@ -557,9 +557,9 @@ def test_a_probe_has_less_time_than_another_request() -> None:
     deadlines: list[float] = []
     append = ledger.append
 
-    def noting(event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+    def noting(state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         deadlines.append(deadline - clock.monotonic())
-        return append(event_id, transitions, deadline)
+        return append(state, transitions, deadline)
 
     ledger.append = noting  # type: ignore[method-assign]
     manager = TicketManager(ledger, clock, deadline_s=6.0)
@@ -620,9 +620,9 @@ class FarLedger(MemoryLedger):
         self._rival_every_s = rival_every_s
         self._rival_at_s = rival_every_s / 2
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         self._travel(deadline)
-        is_in = super().append(event_id, transitions, deadline)
+        is_in = super().append(state, transitions, deadline)
         self._travel(deadline)
         return is_in
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -124,8 +125,8 @@ class LedgerSuite:
         """The compare-and-set: the second commit is told so, and nothing of it was written."""
         first, second = Rehearsal(3), Rehearsal(5)
         second.book("ada")
-        assert ledger.append(first.event_id, first.transitions, deadline) is True
-        assert ledger.append(second.event_id, second.transitions, deadline) is False
+        assert ledger.append(first.state, first.transitions, deadline) is True
+        assert ledger.append(second.state, second.transitions, deadline) is False
         assert collection.count_documents({}) == 1
         transitions = read(ledger, first.event_id, 0, deadline)
         assert observed(fold(EventState(first.event_id), transitions)) == observed(first.state)
@@ -133,8 +134,23 @@ class LedgerSuite:
     def test_the_same_transitions_again_are_another_commit(self, ledger: Ledger, deadline: float) -> None:
         """Two workers may decide alike. Only one of them has written, and the other must know."""
         play = Rehearsal(3)
-        assert ledger.append(play.event_id, play.transitions, deadline) is True
-        assert ledger.append(play.event_id, play.transitions, deadline) is False
+        assert ledger.append(play.state, play.transitions, deadline) is True
+        assert ledger.append(play.state, play.transitions, deadline) is False
+
+    def test_each_commit_sums_up_the_event_after_it(
+        self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]]
+    ) -> None:
+        """What the state at that version says; what was only remembered is no update."""
+        play = history()
+        append_in_commits(ledger, play.event_id, play.transitions, [1, 3, 3, 1, 1], deadline)
+        found = [document["after"] for document in collection.find(sort=[("_id", 1)])]
+        states = [fold(EventState(play.event_id), play.transitions[:last]) for last in (1, 4, 7, 8, 9)]
+        assert [(after["booked"], after["available"], after["waiting"]) for after in found] == [
+            (state.booked_tickets, state.available_tickets, state.waiting_list_count) for state in states
+        ]
+        updated_at = [after["updated_at"].replace(tzinfo=UTC) for after in found]
+        assert updated_at == [state.updated_at for state in states]
+        assert updated_at[2] == updated_at[3], "the eighth was only remembered"
 
     def test_keys_are_found_in_the_ledgers_of_all_events(self, ledger: Ledger, deadline: float) -> None:
         """Those that were asked for and no others, though a commit holds several."""
@@ -189,7 +205,7 @@ class LedgerSuite:
         """Neither written nor read."""
         play = Rehearsal(1)
         with pytest.raises(StorageUnavailable):
-            ledger.append(play.event_id, play.transitions, clock.monotonic())
+            ledger.append(play.state, play.transitions, clock.monotonic())
         with pytest.raises(StorageUnavailable):
             read(ledger, play.event_id, 0, clock.monotonic())
         with pytest.raises(StorageUnavailable):
@@ -202,10 +218,11 @@ def append_in_commits(
 ) -> None:
     """Write transitions as commits of these sizes."""
     assert sum(sizes) == len(transitions)
-    done = 0
+    state, left = EventState(event_id), list(transitions)
     for size in sizes:
-        assert ledger.append(event_id, transitions[done : done + size], deadline)
-        done += size
+        commit, left = left[:size], left[size:]
+        state = fold(state, commit)
+        assert ledger.append(state, commit, deadline)
 
 
 def read(ledger: Ledger, event_id: str, after: int, deadline: float) -> list[Transition]:

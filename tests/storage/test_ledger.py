@@ -82,7 +82,7 @@ def test_the_promised_concerns_reach_the_server(mongod: str, database: Database[
         assert collection.read_preference == ReadPreference.PRIMARY
         ledger = Ledger(collection, clock)
         play = Rehearsal(1)
-        assert ledger.append(play.event_id, play.transitions, clock.monotonic() + 5)
+        assert ledger.append(play.state, play.transitions, clock.monotonic() + 5)
         assert read(ledger, play.event_id, 0, clock.monotonic() + 5)
         assert ledger.events_with_keys([request("key").key], clock.monotonic() + 5) == {}
     written, found = commands.sent["insert"], commands.sent["find"]

@@ -78,7 +78,7 @@ EVENT_ID = PLAY.event_id
 
 def append(ledger: Ledger, clock: FakeClock) -> bool:
     """Write the one transition of an event that was opened."""
-    return ledger.append(EVENT_ID, PLAY.transitions, clock.monotonic() + DEADLINE_S)
+    return ledger.append(PLAY.state, PLAY.transitions, clock.monotonic() + DEADLINE_S)
 
 
 def stored(faulty: FaultyCollection) -> int:
@@ -245,7 +245,7 @@ def test_a_server_that_never_answers_is_given_up_in_time() -> None:
         with connect(uri) as client:
             ledger = Ledger(ledger_collection(client["ticketing"]), SystemClock())
             for act in (
-                lambda deadline: ledger.append(EVENT_ID, PLAY.transitions, deadline),
+                lambda deadline: ledger.append(PLAY.state, PLAY.transitions, deadline),
                 lambda deadline: read(ledger, EVENT_ID, 0, deadline),
             ):
                 began_s = time.monotonic()
@@ -261,7 +261,7 @@ def test_commits_of_one_ledger_have_nonces_of_their_own(faulty: FaultyCollection
         play.book(user_id)
     ledger = Ledger(faulty.collection, clock)
     for transition in play.transitions:
-        assert ledger.append(EVENT_ID, [transition], clock.monotonic() + 1)
+        assert ledger.append(play.state, [transition], clock.monotonic() + 1)
     nonces = [document["nonce"] for document in faulty.collection.find()]
     assert len(set(nonces)) == 4
     assert {len(nonce) for nonce in nonces} == {16}

@@ -10,21 +10,24 @@ from flask_smorest import Blueprint
 from werkzeug.http import quote_etag
 
 from ..domain.commands import CancelEvent, Update
-from ..domain.model import EventState, Order, OrderStatus
-from ..errors import EventNotFound
+from ..domain.model import EventState, EventStatus, Order, OrderStatus
+from ..errors import EventNotFound, LedgerDamaged, StorageUnavailable
 from ..ids import is_event_id
-from ..services import services
-from . import auth, permissions
+from ..services import is_late, left_s, services
+from ..storage.catalog import Place
+from . import auth, exports, permissions
 from .answers import caller_id, headers_of, seen_event
 from .auth import Role
 from .bodies import StrictParser
 from .idempotency import request_key
 from .openapi import IF_MATCH, documented, leads_on, replays, tells
-from .pagination import number_after, page_of
+from .pagination import no_cursor, number_after, page_of, page_up_to, text_after
 from .problems import ApiProblem
 from .schemas import (
     AvailabilitySchema,
+    EventPageSchema,
     EventSchema,
+    EventsQuerySchema,
     OrderPageSchema,
     OrdersQuerySchema,
     PageQuerySchema,
@@ -41,6 +44,7 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 
 _event_schema = EventSchema()
 _ETAG = re.compile('"([0-9]{1,15})"')
+_STARTS_MS = re.compile("0|-?[1-9][0-9]{0,15}")
 
 
 @blueprint.get("/status/<event_id>")
@@ -49,6 +53,27 @@ _ETAG = re.compile('"([0-9]{1,15})"')
 def status(event_id: str) -> SeenEvent:
     """The tickets left and the length of the waiting list."""
     return _seen_now(_state_of(event_id))
+
+
+@blueprint.get("/events")
+@blueprint.arguments(EventsQuerySchema, location="query")
+@blueprint.response(200, EventPageSchema, headers=leads_on())
+@documented(blueprint, 422)
+def events(query: dict[str, Any]) -> Any:
+    """All events, those that begin first in front, those without a time at the end.
+
+    `status` is that of this moment. A page may have fewer events than `limit`, and a `next` all the same.
+    """
+    parts, at = services(), services().clock.now()
+    deadline = parts.clock.monotonic() + left_s()
+    status = EventStatus(query["status"]) if "status" in query else None
+    after = _place_after(query)
+    listed = parts.catalog.page(query["limit"], at, deadline, status=status, text=query.get("q"), after=after)
+    states = [event or _folded(event_id) for event_id, event in listed.events]
+    seen = [SeenEvent(state, at) for state in states if state is not None]
+    items = [event for event in seen if status in (None, event.status)]
+    body, headers = page_up_to(listed.next and "{}:{}".format(*listed.next), items)
+    return body, 200, headers
 
 
 @blueprint.get("/events/<event_id>")
@@ -153,6 +178,24 @@ def orders(query: dict[str, Any], event_id: str) -> Any:
     return body, 200, headers
 
 
+@blueprint.get("/events/<event_id>/orders.csv")
+@auth.required(Role.ORGANIZER, Role.ADMIN)
+@blueprint.response(
+    200, {"type": "string"}, content_type="text/csv", headers=tells("Content-Disposition", "A file name.")
+)
+@documented(blueprint, 404, protected=True)
+def orders_csv(event_id: str) -> Response:
+    """All orders of an event for a spreadsheet, in the order of their arrival: a line each, below one with names.
+
+    A cell that a spreadsheet might take for a formula begins with an apostrophe.
+    """
+    state = _state_of(event_id)
+    permissions.require_staff_of(state)
+    file_name = f'attachment; filename="orders-{event_id}.csv"'
+    lines = exports.orders_csv(state, services().clock)
+    return Response(lines, mimetype="text/csv", headers={"Content-Disposition": file_name})
+
+
 def _number(order: Order) -> int:
     return order.number
 
@@ -165,6 +208,26 @@ def _state_of(event_id: str) -> EventState:
 def _check_event_id(event_id: str) -> None:
     if not is_event_id(event_id):
         raise EventNotFound(event_id)
+
+
+def _folded(event_id: str) -> EventState | None:
+    """An event that its last commit does not sum up; None for one that cannot be served."""
+    if is_late():
+        raise StorageUnavailable  # the repeat goes on from here: what was folded stays in memory
+    try:
+        return services().manager.state_of(event_id, within_s=left_s())
+    except (EventNotFound, LedgerDamaged):
+        return None
+
+
+def _place_after(query: dict[str, Any]) -> Place | None:
+    """The place behind the cursor of a query. Raises `ApiProblem` 422 for what is no cursor of the events."""
+    if "after" not in query:
+        return None
+    starts_ms, _, event_id = text_after(query).partition(":")
+    if not _STARTS_MS.fullmatch(starts_ms) or not is_event_id(event_id):
+        raise no_cursor()
+    return Place(int(starts_ms), event_id)
 
 
 def _seen_now(state: EventState) -> SeenEvent:

@@ -1,23 +1,38 @@
-"""/orders/<order_id>: one order, for its owner and staff, and where it has no owner for whoever has its id."""
+"""GET /orders/…: one order and its history, for its owner and staff, and where it has no owner for whoever has its id;
+and all orders of a user.
+"""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from flask import url_for
 from flask_smorest import Blueprint
 
 from ..domain.commands import Transfer
-from ..errors import EventNotFound, OrderNotFound
+from ..domain.fold import LedgerContradiction
+from ..domain.history import order_history
+from ..domain.model import EventState, Order
+from ..errors import EventNotFound, LedgerDamaged, OrderNotFound
 from ..ids import event_id_of, new_order_id
 from ..passwords import normal
-from ..services import left_s, services
+from ..services import is_late, left_s, services
 from . import auth, permissions
 from .answers import caller_id, headers_of
 from .bodies import StrictParser
 from .idempotency import request_key
-from .openapi import creates, documented
-from .schemas import OrderSchema, TransferredSchema, TransferSchema, order_view
+from .openapi import creates, documented, leads_on
+from .pagination import no_cursor, page_up_to, text_after
+from .schemas import (
+    HistorySchema,
+    OrderPageSchema,
+    OrderSchema,
+    TransferredSchema,
+    TransferSchema,
+    UserOrdersQuerySchema,
+    order_view,
+)
 
 blueprint = Blueprint("orders", __name__, description="Look at an order, and hand its tickets on.")
 blueprint.ARGUMENTS_PARSER = StrictParser()
@@ -29,17 +44,31 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 def order(order_id: str) -> Any:
     """An order as it is now, with its place in line. The id is a secret: who has it may read the order, unless its
     user has an account and it was booked with credentials: then only that user and staff."""
-    event_id = event_id_of(order_id)
-    if event_id is None:
-        raise OrderNotFound
-    try:
-        state = services().manager.state_of(event_id)
-    except EventNotFound:
-        raise OrderNotFound from None
-    found = state.order(order_id)
-    if found is None or not permissions.may_read(state, found):
-        raise OrderNotFound
+    state, found = _readable(order_id)
     return order_view(found, state.waiting_position(found))
+
+
+@blueprint.get("/orders/<order_id>/history")
+@blueprint.response(200, HistorySchema)
+@documented(blueprint, 404)
+def history(order_id: str) -> Any:
+    """What happened to an order, when, and by whom, for those who may read it.
+
+    Staff see all names. The owner sees who was concerned with his order, and nobody else sees any.
+    """
+    state, found = _readable(order_id)
+    parts = services()
+    deadline = parts.clock.monotonic() + left_s()
+    try:
+        transitions = parts.orders.transitions_of(state.event_id, order_id, found.version, deadline)
+    except LedgerContradiction as contradiction:
+        raise LedgerDamaged(state.event_id, str(contradiction)) from contradiction
+    is_staff, is_owner = permissions.is_staff_of(state.event), permissions.is_owner(found)
+    items = [
+        entry if is_staff or (is_owner and entry.is_own) else entry._replace(by=None)
+        for entry in order_history(order_id, transitions)
+    ]
+    return {"items": items, "next": None}
 
 
 @blueprint.post("/orders/<order_id>/transfer")
@@ -66,3 +95,63 @@ def transfer(body: dict[str, Any], order_id: str) -> Any:
     location = url_for("orders.order", order_id=answer.order.order_id)
     seen = {"order": order_view(answer.order), "sender": order_view(answer.sender)}
     return seen, 201, headers_of(answer, Location=location)
+
+
+@blueprint.get("/orders")
+@auth.required()
+@blueprint.arguments(UserOrdersQuerySchema, location="query")
+@blueprint.response(200, OrderPageSchema, headers=leads_on())
+@documented(blueprint, 422, protected=True)
+def orders(query: dict[str, Any]) -> Any:
+    """The orders of a user, of all events, event by event: the caller's own, and for staff those in their events.
+
+    A page may have fewer orders than `limit`, and a `next` all the same.
+    """
+    user_id = permissions.user_to_list(query.get("user_id"))
+    after = text_after(query)
+    if after and event_id_of(after) is None:
+        raise no_cursor()
+    parts, limit = services(), query["limit"]
+    order_ids = parts.orders.ids_of(user_id, after, limit + 1, parts.clock.monotonic() + left_s())
+    place = order_ids[limit - 1] if len(order_ids) > limit else None
+    items: list[dict[str, Any]] = []
+    looked_at: str | None = None
+    for event_id, of_event in groupby(order_ids[:limit], lambda order_id: order_id.partition(".")[0]):
+        if looked_at is not None and is_late():
+            place = looked_at  # the page ends where its time does
+            break
+        ids = list(of_event)
+        items += _listed(event_id, ids, user_id)
+        looked_at = ids[-1]
+    body, headers = page_up_to(place, items)
+    return body, 200, headers
+
+
+def _listed(event_id: str, order_ids: list[str], user_id: str) -> list[dict[str, Any]]:
+    """Those orders of one event that are still the user's, and that the caller may see in a list."""
+    try:
+        state = services().manager.state_of(event_id, within_s=left_s())
+    except (EventNotFound, LedgerDamaged):
+        return []  # one damaged event must not keep the others from being listed
+    found = [order for order_id in order_ids if (order := state.order(order_id)) is not None]
+    is_staff = permissions.is_staff_of(state.event)
+    return [
+        order_view(order, state.waiting_position(order))
+        for order in found
+        if order.user_id == user_id and (is_staff or permissions.is_owner(order))
+    ]
+
+
+def _readable(order_id: str) -> tuple[EventState, Order]:
+    """An order that the caller may read, and its event. Raises `OrderNotFound` for all others."""
+    event_id = event_id_of(order_id)
+    if event_id is None:
+        raise OrderNotFound
+    try:
+        state = services().manager.state_of(event_id)
+    except EventNotFound:
+        raise OrderNotFound from None
+    found = state.order(order_id)
+    if found is None or not permissions.may_read(state, found):
+        raise OrderNotFound
+    return state, found

@@ -28,13 +28,18 @@ def page_of(
     `place` is what the list is sorted by.
     """
     shown = list(islice(items, limit + 1))
-    if len(shown) <= limit:
-        return {"items": [show(item) for item in shown], "next": None}, {}
-    shown.pop()
-    cursor = _encoded(place(shown[-1]))
+    is_last = len(shown) <= limit
+    del shown[limit:]
+    return page_up_to(None if is_last else place(shown[-1]), [show(item) for item in shown])
+
+
+def page_up_to(place: int | str | None, items: list[Any]) -> Page:
+    """A page with these items; the next one begins after `place`. None: there is none."""
+    if place is None:
+        return {"items": items, "next": None}, {}
+    cursor = _encoded(place)
     query = urlencode({**request.args.to_dict(), "after": cursor})
-    link = f'<{request.path}?{query}>; rel="next"'
-    return {"items": [show(item) for item in shown], "next": cursor}, {"Link": link}
+    return {"items": items, "next": cursor}, {"Link": f'<{request.path}?{query}>; rel="next"'}
 
 
 def number_after(query: dict[str, Any]) -> int:
@@ -45,7 +50,7 @@ def number_after(query: dict[str, Any]) -> int:
     except ValueError:
         number = -1
     if number < 0 or str(number) != text:
-        raise _no_cursor()
+        raise no_cursor()
     return number
 
 
@@ -57,13 +62,14 @@ def text_after(query: dict[str, Any], first: str = "") -> str:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except ValueError:  # binascii.Error and UnicodeDecodeError are
-        raise _no_cursor() from None
+        raise no_cursor() from None
     if not text or _encoded(text) != cursor:
-        raise _no_cursor()
+        raise no_cursor()
     return text
 
 
-def _no_cursor() -> ApiProblem:
+def no_cursor() -> ApiProblem:
+    """The problem of a cursor that is none of the list."""
     return ApiProblem(422, members={"errors": {"after": ["Not a cursor of this list."]}})
 
 

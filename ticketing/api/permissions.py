@@ -70,10 +70,27 @@ def require_owner_or_staff(state: EventState, order: Order) -> None:
         refuse(HTTPStatus.FORBIDDEN)
 
 
+def user_to_list(user_id: str | None) -> str:
+    """Whose orders the request lists: `user_id`, or the caller's. Raises `ApiProblem` 403 where staff are needed."""
+    caller = current_caller()
+    if caller is None:
+        refuse(HTTPStatus.UNAUTHORIZED)
+    if user_id is None or normal(user_id) == caller.user_id:
+        return caller.user_id
+    if not caller.is_staff:
+        refuse(HTTPStatus.FORBIDDEN)
+    return user_id
+
+
+def is_owner(order: Order) -> bool:
+    """Whether the order is the caller's own."""
+    caller = current_caller()
+    return caller is not None and _is_owner(caller, order)
+
+
 def may_read(state: EventState, order: Order) -> bool:
     """Whether the caller, who has its id, may read this order."""
-    caller = current_caller()
-    if caller is not None and (_is_staff(caller, state.event) or _is_owner(caller, order)):
+    if is_staff_of(state.event) or is_owner(order):
         return True
     return not order.is_authenticated or services().accounts.recent(order.user_id) is None
 

@@ -20,6 +20,7 @@ from .. import passwords
 from ..domain.accounts import Role
 from ..domain.changes import Change
 from ..domain.decide import TICKET_TYPES_MAX
+from ..domain.history import EntryType
 from ..domain.model import (
     MAX_TICKETS_PER_ORDER,
     EventState,
@@ -30,6 +31,7 @@ from ..domain.model import (
 )
 from ..domain.notices import NoticeType
 from ..domain.tickets import TicketType, general
+from ..domain.summary import SummarizedEvent
 from ..ids import EVENT_ID_PATTERN, is_event_id
 from ..money import PRICE_PATTERN, is_currency_code, price_of
 from ..passwords import normal
@@ -97,13 +99,16 @@ class Digits(fields.Integer):
         return super()._validated(value)
 
 
+def rfc3339(at: datetime) -> str:
+    """A time in UTC with milliseconds, ending in Z."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
 class Timestamp(fields.DateTime):
     """RFC 3339 in UTC with milliseconds, ending in Z."""
 
     def _serialize(self, value: datetime | None, attr: Any, obj: Any, **kwargs: Any) -> str | None:
-        if value is None:
-            return None
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+        return None if value is None else rfc3339(value)
 
 
 class Instant(Timestamp):
@@ -453,11 +458,27 @@ class PageQuerySchema(StrictSchema):
     )
 
 
+class EventsQuerySchema(PageQuerySchema):
+    """The query of the events."""
+
+    status = fields.String(validate=validate.OneOf([status.value for status in EventStatus]))
+    q = Text(
+        length_max=NAME_LENGTH_MAX,
+        metadata={"description": "A text in name, venue or description, in any case.", "example": "hall"},
+    )
+
+
 class OrdersQuerySchema(PageQuerySchema):
     """The query of an event's orders."""
 
     status = fields.String(validate=validate.OneOf([status.value for status in OrderStatus]))
     user_id = fields.String()
+
+
+class UserOrdersQuerySchema(PageQuerySchema):
+    """The query of a user's orders."""
+
+    user_id = fields.String(metadata={"description": "The caller unless told. Others only for staff."})
 
 
 class ChangesQuerySchema(StrictSchema):
@@ -621,6 +642,13 @@ class EventSchema(StatusSchema):
     updated_at = Timestamp()
 
 
+class EventPageSchema(Schema):
+    """A page of events, those that begin first in front."""
+
+    items = fields.List(fields.Nested(EventSchema))
+    next = fields.String(allow_none=True)
+
+
 class AvailabilitySchema(Schema):
     """GET /events/<event_id>/availability."""
 
@@ -677,8 +705,8 @@ class ProblemBody(fields.Nested):
     def __init__(self) -> None:
         super().__init__(lambda: ProblemSchema())
 
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
-        return value
+    def _serialize(self, nested_obj: Any, attr: Any, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return nested_obj
 
 
 class BulkResultSchema(Schema):
@@ -717,6 +745,37 @@ class OrderPageSchema(Schema):
     """A page of orders in the order of their arrival."""
 
     items = fields.List(fields.Nested(OrderSchema))
+    next = fields.String(allow_none=True)
+
+
+class EntrySchema(Schema):
+    """A change of an order; status and quantity are those after it."""
+
+    version = fields.Integer(metadata={"description": "The number of the event's transition."})
+    type = fields.String(metadata={"enum": [kind.value for kind in EntryType]})
+    at = Timestamp()
+    by = fields.String(
+        allow_none=True,
+        metadata={"description": "Who did it; null for somebody unknown, or whom the caller need not know."},
+    )
+    status = fields.String(metadata={"enum": [status.value for status in OrderStatus]})
+    quantity = fields.Integer()
+    sender = fields.String(
+        data_key="from",
+        allow_none=True,
+        metadata={"description": "With `transferred`: the order that the tickets came from."},
+    )
+    recipient = fields.String(
+        data_key="to",
+        allow_none=True,
+        metadata={"description": "With `transferred`: the order that the tickets went to."},
+    )
+
+
+class HistorySchema(Schema):
+    """All that happened to an order, in order. There is no next page."""
+
+    items = fields.List(fields.Nested(EntrySchema))
     next = fields.String(allow_none=True)
 
 
@@ -845,7 +904,7 @@ class ProblemSchema(Schema):
 class SeenEvent:
     """An event as `EventSchema` shows it at a time: whether it is on sale is a matter of the clock."""
 
-    def __init__(self, state: EventState, at: datetime, promoted: Iterable[Order] = ()) -> None:
+    def __init__(self, state: EventState | SummarizedEvent, at: datetime, promoted: Iterable[Order] = ()) -> None:
         self._state = state
         self.status = state.status_at(at)
         self.promoted = [order_view(order) for order in promoted]

@@ -118,6 +118,18 @@ class Event:
         """Whether tickets were sold at `at`, as far as there were any."""
         return self.sales_have_begun(at) and not self.sales_are_over(at)
 
+    def status_at(self, at: datetime, available_tickets: int) -> EventStatus:
+        """What a booking made at `at` would meet, with so many tickets to be had."""
+        if self.cancelled_at is not None:
+            return EventStatus.CANCELLED
+        if self.ends_at is not None and self.ends_at <= at:
+            return EventStatus.ENDED
+        if self.sales_are_over(at):
+            return EventStatus.SALES_CLOSED
+        if not self.sales_have_begun(at):
+            return EventStatus.SCHEDULED
+        return EventStatus.ON_SALE if available_tickets else EventStatus.SOLD_OUT
+
 
 class Order(NamedTuple):
     """`quantity` tickets of one type of one user for one event; all of them are confirmed, or none.
@@ -286,18 +298,9 @@ class EventState:
 
     def status_at(self, at: datetime) -> EventStatus:
         """What a booking made at `at` would meet. Raises ValueError before the event is initialized."""
-        event = self.event
-        if event is None:
+        if self.event is None:
             raise ValueError(f"the event {self.event_id!r} is not initialized")
-        if event.cancelled_at is not None:
-            return EventStatus.CANCELLED
-        if event.ends_at is not None and event.ends_at <= at:
-            return EventStatus.ENDED
-        if event.sales_are_over(at):
-            return EventStatus.SALES_CLOSED
-        if not event.sales_have_begun(at):
-            return EventStatus.SCHEDULED
-        return EventStatus.ON_SALE if self.available_tickets else EventStatus.SOLD_OUT
+        return self.event.status_at(at, self.available_tickets)
 
     @property
     def weight(self) -> int:

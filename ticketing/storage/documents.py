@@ -9,14 +9,16 @@ A ledger document is one commit, a batch of consecutive transitions of one event
         "orders": [{"order_id": …, "user_id": "ada", "quantity": 1, "status": "confirmed"}],
         "request": {"key": Binary(16 bytes), "fingerprint": Binary(16 bytes)}},
        {"version": 9, "type": "cancelled", "at": Date, "by": "admin",
-        "orders": [{"order_id": …, "status": "cancelled"}, {"order_id": …, "status": "confirmed"}]}]}
+        "orders": [{"order_id": …, "status": "cancelled"}, {"order_id": …, "status": "confirmed"}]}],
+     "after": {"booked": 3, "available": 0, "waiting": 1, "updated_at": Date}}
 
 Where an event has ticket types or a price, its `event` holds `ticket_types`, each `{"code", "name", "total_tickets",
 "price", "currency"}`, beside `total_tickets`, which is their sum, and a new order `ticket_type`, `unit_price` and
 `currency`. Money is a string, as clients see it.
 
 `orders` holds what the transition sets on each order, so that merging them in order of version gives the order:
-the fold does it in memory, the `orders` view in MongoDB.
+the fold does it in memory, the `orders` view in MongoDB. `after` is the event's summary after the commit, for lists of
+events; commits of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any
 
 from ..domain.model import OrderChange, OrderStatus, RequestKey, Transition, TransitionType
 from ..domain.tickets import TicketType
+from ..domain.summary import Summary
 from ..errors import Refusal
 
 VERSION_DIGITS = 12
@@ -43,10 +46,12 @@ def ledger_id(event_id: str, version: int) -> str:
     return f"{event_id}:{version:0{VERSION_DIGITS}d}"
 
 
-def commit_document(event_id: str, transitions: Sequence[Transition], nonce: bytes) -> dict[str, Any]:
-    """The document of one commit of one or more consecutive transitions."""
+def commit_document(
+    event_id: str, transitions: Sequence[Transition], nonce: bytes, after: Summary | None = None
+) -> dict[str, Any]:
+    """The document of one commit of one or more consecutive transitions; `after` is the summary that they lead to."""
     first = transitions[0].version
-    return {
+    document = {
         "_id": ledger_id(event_id, first),
         "event_id": event_id,
         "first": first,
@@ -54,6 +59,7 @@ def commit_document(event_id: str, transitions: Sequence[Transition], nonce: byt
         "nonce": nonce,
         "transitions": [_transition_document(transition) for transition in transitions],
     }
+    return document if after is None else document | {"after": after._asdict()}
 
 
 def transitions_of(document: dict[str, Any]) -> list[Transition]:

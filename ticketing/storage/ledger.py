@@ -21,7 +21,8 @@ from pymongo.write_concern import WriteConcern
 
 from ..clock import Clock, tries
 from ..domain.fold import LedgerContradiction
-from ..domain.model import Transition
+from ..domain.model import EventState, Transition
+from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
 from .documents import commit_document, ledger_id, transitions_of
 from .retries import attempt, log_retry, retried
@@ -64,12 +65,13 @@ class Ledger:
         self._clock = clock
         self._new_nonce = new_nonce
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
-        """Write one commit. True: it is in, for good. False: the place is taken, nothing was written.
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
+        """Write one commit of `transitions`, which lead to `state`.
 
+        True: it is in, for good. False: the place is taken, nothing was written.
         Raises `StorageUnavailable` when neither is known before the deadline: the commit may still arrive.
         """
-        document = commit_document(event_id, transitions, self._new_nonce())
+        document = commit_document(state.event_id, transitions, self._new_nonce(), summary_of(state))
         unsettled = False  # an earlier try of ours may have arrived, or may still arrive
         for _ in tries(self._clock, deadline):
             try:
@@ -130,7 +132,7 @@ class Ledger:
 
         def read() -> list[dict[str, Any]]:
             # Without a batch size the server sends 101 documents at first and is asked again for the others.
-            found = self._collection.find(query, {"event_id": False, "nonce": False})  # not used
+            found = self._collection.find(query, {"event_id": False, "nonce": False, "after": False})  # not used
             return list(found.sort("_id", 1).limit(commits).batch_size(commits))
 
         return self._retried(read, deadline)

@@ -23,6 +23,12 @@ INDEXES = [
     # A user's orders over all events, and the events that he changed.
     IndexModel([("transitions.orders.user_id", ASCENDING)], name="order_user", sparse=True),
     IndexModel([("transitions.by", ASCENDING)], name="by", sparse=True),
+    # The commits that set an event's details: a few of each event, so that the catalog need not look at the others.
+    IndexModel(
+        [("event_id", ASCENDING), ("first", ASCENDING)],
+        name="event_details",
+        partialFilterExpression={"transitions.event": {"$exists": True}},
+    ),
 ]
 
 SESSION_INDEXES = [

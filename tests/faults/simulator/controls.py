@@ -8,8 +8,7 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ticketing.clock import tries
-from ticketing.domain.fold import fold
-from ticketing.domain.model import Transition
+from ticketing.domain.model import EventState, Transition
 from ticketing.errors import StorageUnavailable
 from ticketing.manager import TicketManager
 from ticketing.storage.documents import commit_document
@@ -22,8 +21,8 @@ from .world import NothingWasDone, Parts
 class WithoutCompareAndSet(Ledger):
     """Each commit gets an id that nobody else has: whoever decided on stale knowledge writes all the same."""
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
-        document = commit_document(event_id, transitions, self._new_nonce())
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
+        document = commit_document(state.event_id, transitions, self._new_nonce())
         document["_id"] += "-" + document["nonce"].hex()
         for _ in tries(self._clock, deadline):
             try:
@@ -46,8 +45,8 @@ class ReadingLocally(SimulatedCollection):
 class AmbiguousMeansFailed(Ledger):
     """An error of a write is taken for "it did not happen": the client is told that nothing was done."""
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
-        document = commit_document(event_id, transitions, self._new_nonce())
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
+        document = commit_document(state.event_id, transitions, self._new_nonce())
         try:
             with self._attempt(deadline):
                 self._collection.insert_one(document)
@@ -64,11 +63,11 @@ class WithoutNonce(Ledger):
     def _nonce_at(self, commit_id: str, deadline: float) -> bytes | None:
         return self._nonce
 
-    def append(self, event_id: str, transitions: Sequence[Transition], deadline: float) -> bool:
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         self._nonce = self._new_nonce()
         original, self._new_nonce = self._new_nonce, lambda: self._nonce
         try:
-            return super().append(event_id, transitions, deadline)
+            return super().append(state, transitions, deadline)
         finally:
             self._new_nonce = original
 
@@ -76,11 +75,11 @@ class WithoutNonce(Ledger):
 class KeepingUnsettledState(TicketManager):
     """After a write whose end is unknown, goes on from the state that it would have led to."""
 
-    def _append(self, queue: Any, transitions: Sequence[Transition], deadline: float) -> bool:
+    def _append(self, queue: Any, batch: Any, deadline: float) -> bool:
         try:
-            return super()._append(queue, transitions, deadline)
+            return super()._append(queue, batch, deadline)
         except StorageUnavailable:
-            self._keep(queue, fold(queue.state, transitions))
+            self._keep(queue, batch.state)
             queue.is_settled = True
             raise
 

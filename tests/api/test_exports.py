@@ -1,0 +1,91 @@
+"""GET /events/<event_id>/orders.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from ticketing.api import exports
+from ticketing.clock import SystemClock
+
+from .conftest import ADMIN, EVENT_ID, PROBLEM, Api, refused
+from .test_bookings import ORDER_MEMBERS
+
+
+def rows(text: str) -> list[list[str]]:
+    """The lines of a CSV file, which all end in CR LF."""
+    assert text.endswith("\r\n")
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+def test_all_orders_in_a_file(api: Api) -> None:
+    """A line with the names, then each order as the list of orders has it; empty where that is null."""
+    api.initialize(2)
+    for user in ("ada", 'Ünï "the one", 日本', "cleo", "dan"):
+        api.book(user)
+    api.cancel("ada")
+    answer = api.get(f"/events/{EVENT_ID}/orders.csv", staff=True)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/csv; charset=utf-8")
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="orders-{EVENT_ID}.csv"'
+    header, *lines = rows(answer.data.decode())
+    assert header == ORDER_MEMBERS
+    orders = api.get(f"/events/{EVENT_ID}/orders", staff=True).json["items"]
+    assert lines == [["" if value is None else str(value) for value in order.values()] for order in orders]
+    assert lines[3][header.index("waiting_position")] == "1"
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
+def test_a_name_is_no_formula(api: Api, sign: str) -> None:
+    """What a spreadsheet would calculate begins with an apostrophe, quoted or not."""
+    api.initialize(5)
+    formulas = [f'{sign}HYPERLINK("http://evil.example","x")', f"{sign}1+1"]
+    for formula in (*formulas, f"a{sign}1"):
+        assert api.book(formula).status_code == 201
+    _, *lines = rows(api.get(f"/events/{EVENT_ID}/orders.csv", staff=True).text)
+    assert [line[2] for line in lines] == [*(f"'{formula}" for formula in formulas), f"a{sign}1"]
+
+
+@pytest.mark.parametrize("text", ["\t=1", "\r=1", "\n=1"])
+def test_white_space_in_front_of_a_formula(text: str) -> None:
+    """No name can begin so by HTTP, but a ledger may have been imported."""
+    assert exports._cell(text) == f"'{text}"
+
+
+def test_a_long_file_is_made_while_it_is_sent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces, between which others have their turn; it is of one moment, whatever happens meanwhile."""
+
+    class CountingClock(SystemClock):
+        turns = 0
+
+        def sleep(self, seconds: float) -> None:
+            """Count."""
+            self.turns += 1
+
+    monkeypatch.setattr(exports, "ROWS_AT_ONCE", 2)
+    api.initialize(9)
+    for number in range(5):
+        api.book(f"user {number}")
+    clock = CountingClock()
+    pieces = exports.orders_csv(api.services.manager.state_of(EVENT_ID), clock)
+    first = next(pieces)
+    api.cancel("user 4")
+    rest = list(pieces)
+    assert [len(rows(piece)) for piece in (first, *rest)] == [3, 2, 1]
+    assert clock.turns == 2
+    assert [line[7] for line in rows("".join([first, *rest]))] == ["status", *["confirmed"] * 5]
+
+
+def test_an_event_without_orders(api: Api) -> None:
+    """The names of the columns alone."""
+    api.initialize()
+    assert rows(api.get(f"/events/{EVENT_ID}/orders.csv", staff=True).text) == [ORDER_MEMBERS]
+
+
+def test_a_refusal_is_a_problem(api: Api) -> None:
+    """Not CSV, whatever the caller would rather have."""
+    api.initialize()
+    answer = api.client.get("/events/nowhere/orders.csv", auth=ADMIN, headers={"Accept": "text/csv"})
+    refused(answer, 404, "event_not_found")
+    assert api.get(f"/events/{EVENT_ID}/orders.csv").mimetype == PROBLEM
