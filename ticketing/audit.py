@@ -99,7 +99,7 @@ class _Order:
         self.quantity: int = change["quantity"]
         self.status = "cancelled"
         self.ticket_type: str = change.get("ticket_type", "general")
-        self.price = (change.get("unit_price"), change.get("currency"))
+        self.price = _price_of(change)
 
 
 class _Replay:
@@ -210,7 +210,7 @@ class _Replay:
             return
         kind = transition.get("type")
         act = _ACTS.get(kind) if isinstance(kind, str) else None
-        if kind not in (*_CHANGES_EVENT, "pseudonymized") and transition.get("event") is not None:
+        if kind not in _NAMES_EVENT and transition.get("event") is not None:
             self.find("changes the event")
         if kind != "remembered" and transition.get("refusal") is not None:
             self.find("is a refusal, and acts")
@@ -294,8 +294,6 @@ class _Replay:
             self.event, self.total = event, total
             self.types = {each["code"]: each["total_tickets"] for each in types}
             self.prices = {each["code"]: (each["price"], each["currency"]) for each in types}
-            if "ticket_types" not in event:
-                self.prices = {"general": (None, None)}
             for code in self.types:
                 self.lines.setdefault(code, OrderedDict())
 
@@ -355,9 +353,15 @@ class _Replay:
     def _is_on_sale(self, at: Any) -> bool:
         if not isinstance(at, datetime):
             return True  # found already
-        begins, event = self.event.get("sales_open_at"), self.event
-        ends = [event.get(name) for name in ("cancelled_at", "sales_close_at", "ends_at")]
+        if self.event.get("cancelled_at") is not None:
+            return False
+        begins, ends = self.event.get("sales_open_at"), [self.event.get(name) for name in ("sales_close_at", "ends_at")]
         return (begins is None or begins <= at) and not any(end is not None and end <= at for end in ends)
+
+    def _transfers_are_over(self, at: Any) -> bool:
+        end = self.event.get("transfer_close_at") or self.event.get("starts_at")
+        is_late = isinstance(at, datetime) and end is not None and end <= at
+        return is_late or self.event.get("cancelled_at") is not None
 
     def _booked(self, transition: Document, changes: list[Document]) -> None:
         self._book_one(changes, "confirmed")
@@ -393,7 +397,7 @@ class _Replay:
             self.find(f"lets the order {order_id!r} overtake {len(line)} who wait")
         if change["status"] == "confirmed" and quantity > free:
             self.find(f"confirms the order {order_id!r} of {quantity} tickets with {free} free")
-        price = (change.get("unit_price"), change.get("currency"))
+        price = _price_of(change)
         if price != self.prices[code] or "transferred_from" in change:
             found, is_said = _shown(price), _shown(self.prices[code])
             self.find(f"makes the order {order_id!r} at {found}, where the price is {is_said}")
@@ -415,6 +419,8 @@ class _Replay:
             return
         given, received = changes
         sender = self.orders.get(given["order_id"])
+        if self._transfers_are_over(transition.get("at")):
+            self.find("transfers tickets when it is too late for that")
         if sender is None or sender.status != "confirmed":
             self.find(f"transfers from the order {given['order_id']!r}, which is not confirmed")
         if received.get("transferred_from") != given["order_id"] or received["status"] != "confirmed":
@@ -430,19 +436,17 @@ class _Replay:
             self.find(f"changes type or price of the tickets that the order {received['order_id']!r} has")
 
     def _remembered(self, transition: Document, changes: list[Document]) -> None:
-        """It may name a cancelled order, or hold a refusal, and changes nothing."""
+        """It names a cancelled order, or the event as it is, or holds refusals, and changes nothing."""
         if transition.get("request") is None:
             self.find("remembers an answer without a key")
-        refusal = transition.get("refusal")
+        refusal, refused, event = (transition.get(name) for name in ("refusal", "refused", "event"))
         if refusal is not None and not _is_refusal(refusal):
             self.find("remembers a refusal that is none")
-        refused = transition.get("refused")
-        if refused is not None:
-            if refusal is not None or changes or not _are_refused(refused, 0):
-                self.find("remembers refused bookings that are none")
-            return
-        is_second_end = self.event.get("cancelled_at") is not None and refusal is None and not changes
-        if ((refusal is None) == (not changes) or len(changes) > 1) and not is_second_end:
+        if refused is not None and not (refused and _are_refused(refused, 0)):
+            self.find("remembers refused bookings that are none")
+        if event is not None and event != {}:
+            self.find("remembers, and changes the event")
+        if sum(each is not None for each in (refusal, refused, event, *changes)) != 1:
             self.find("remembers neither one refusal nor one order")
         for change in changes:
             order = self.orders.get(change["order_id"])
@@ -569,7 +573,7 @@ _ACTS = {
     "pseudonymized": _Replay._pseudonymized,
 }
 
-_CHANGES_EVENT = ("initialized", "updated", "event_cancelled")
+_NAMES_EVENT = ("initialized", "updated", "event_cancelled", "remembered", "pseudonymized")
 _WHENEVER = ("initialized", "transferred")  # whether anything is sold does not matter to it
 
 # The refusals that may be remembered, and what they tell.
@@ -600,6 +604,7 @@ REFUSALS: dict[str, set[str]] = {
 
 _NEW_ORDER = {"order_id", "user_id", "quantity", "status"}
 _PRICED = {"ticket_type", "unit_price", "currency"}
+_FREE = "0.00"
 _PRICE = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 # What an order may become. Tuples, for whatever a damaged document holds can be looked up in them.
@@ -646,6 +651,11 @@ def _is_change(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("order_id"), str)
 
 
+def _price_of(change: Document) -> tuple[Any, Any]:
+    """What one ticket of a new order costs. Where the order says nothing of it, it is free."""
+    return change.get("unit_price", _FREE), change.get("currency")
+
+
 def _is_new_order(change: Document) -> bool:
     return (
         isinstance(change.get("user_id"), str)
@@ -661,7 +671,7 @@ def _ticket_types(event: Document) -> list[Document] | None:
     total = event.get("total_tickets")
     types = event.get("ticket_types")
     if types is None:
-        return [{"code": "general", "total_tickets": total, "price": None, "currency": None}]
+        return [{"code": "general", "total_tickets": total, "price": _FREE, "currency": None}]
     if not isinstance(types, list) or not all(_is_ticket_type(each) for each in types):
         return None
     codes = {each["code"] for each in types}

@@ -4,7 +4,7 @@ In this order, so that whatever is interrupted can be repeated, and ends the sam
 
     1. the account is marked with the pseudonym, and may do nothing else from now on
     2. in each event that names the user a transition `pseudonymized` gives his orders to the pseudonym, so that all
-       workers forget the name, and then the name is replaced in the commits before it
+       workers forget the name, and then the name is replaced in what was before it: who has it later is another
     3. the sessions and the account are removed, and the name is free
 """
 
@@ -16,7 +16,6 @@ from typing import Protocol
 from .accounts import RECENT_S, Accounts
 from .clock import Clock
 from .domain.commands import Pseudonymize
-from .errors import OrderNotFound
 from .manager import TicketManager
 
 
@@ -26,8 +25,8 @@ class Names(Protocol):
     def events_naming(self, user_id: str, deadline: float) -> list[str]:
         """The events that name a user."""
 
-    def replace(self, event_id: str, user_id: str, pseudonym: str, deadline: float) -> None:
-        """Put the pseudonym in the place of the name."""
+    def replace(self, event_id: str, version: int, user_id: str, pseudonym: str, deadline: float) -> None:
+        """Put the pseudonym in the place of the name, up to a version."""
 
 
 class Sessions(Protocol):
@@ -79,11 +78,9 @@ class Erasure:
             command = Pseudonymize(
                 event_id=event_id, by=pseudonym if by == user_id else by, user_id=user_id, pseudonym=pseudonym
             )
-            try:
-                self._manager.execute(command, within_s=deadline - self._clock.monotonic())
-            except OrderNotFound:
-                pass  # an earlier call has come so far, or he only made changes here
-            self._names.replace(event_id, user_id, pseudonym, deadline)
+            given = self._manager.execute(command, within_s=deadline - self._clock.monotonic()).event
+            assert given is not None
+            self._names.replace(event_id, given.version, user_id, pseudonym, deadline)
         self._sessions.remove_of(user_id)
         self._accounts.remove(user_id)
         return account is not None or bool(event_ids)

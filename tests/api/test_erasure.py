@@ -193,6 +193,24 @@ def test_bookings_meanwhile(api: Api, make_app: MakeApp) -> None:
     assert places(api, ADA[0]) == []
 
 
+def test_who_takes_the_name_at_once(api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is booked under it after the orders went to the pseudonym is somebody else's: it keeps the name, and the
+    ledger is in order."""
+    real_replace = Names.replace
+
+    def replace(*args: Any) -> None:
+        if api.get(f"/orders/{late[0]}").status_code == 404:
+            late[0] = api.book("ben").json["order_id"]
+        real_replace(*args)
+
+    late = ["none"]
+    monkeypatch.setattr(Names, "replace", replace)
+    assert api.client.delete("/users/ben", auth=ADMIN).status_code == 204
+    in_order(api)
+    for reader in (api, Api(make_app())):
+        assert [order["order_id"] for order in orders(reader) if order["user_id"] == "ben"] == late
+
+
 def test_without_replacing_the_name(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: were the name only forgotten by the workers, it would still be found."""
     monkeypatch.setattr(Names, "replace", lambda *args: None)

@@ -8,6 +8,7 @@ import pytest
 
 from ticketing.domain.fold import NEXT_STATUSES, Folding, LedgerContradiction, fold
 from ticketing.domain.model import EventState, OrderStatus, Transition, TransitionType
+from ticketing.errors import OrderNotFound
 
 from .rehearsal import EVENT_ID, OPENING, Rehearsal, observed, request
 
@@ -90,10 +91,6 @@ CONTRADICTIONS: dict[str, tuple[list[Transition], str]] = {
         [OPENED, transition(2, "booked", new("a", "ada", quantity=3))],
         "leaves 3 of 2 tickets booked",
     ),
-    "tickets less than none": (
-        [OPENED, transition(2, "booked", new("a", "ada", quantity=-1))],
-        "leaves -1 of 2 tickets booked",
-    ),
     "a second active order": (
         [OPENED, BOOKED, transition(3, "booked", new("b", "ada"))],
         "gives 'ada' a second order",
@@ -135,6 +132,19 @@ DAMAGED: dict[str, Transition] = {
     "a quantity that is no number": transition(2, "booked", {**new("a", "ada"), "quantity": "1"}),
     "a quantity that is no whole number, of who waits": transition(
         2, "waitlisted", {**new("a", "ada", "waiting"), "quantity": 1.5}
+    ),
+    "tickets less than none": transition(2, "booked", new("a", "ada", quantity=-1)),
+    "no tickets, of who waits": transition(2, "waitlisted", new("a", "ada", "waiting", quantity=0)),
+    "fewer tickets that are no whole number": transition(
+        2, "cancelled", new("a", "ada", quantity=2), change("a", quantity=1.5)
+    ),
+    "a keyed booking without an order": transition(2, "booked", request=request("key")),
+    "a keyed transfer of one order": transition(2, "transferred", new("a", "ada"), request=request("key")),
+    "refused bookings in places that there are not": transition(
+        2, "bulk_booked", new("a", "ada"), request=request("key"), refused=((5, OrderNotFound()),)
+    ),
+    "two refused bookings in one place": transition(
+        2, "bulk_booked", new("a", "ada"), request=request("key"), refused=((0, OrderNotFound()), (0, OrderNotFound()))
     ),
     "a user that is no text": transition(2, "booked", {**new("a", "ada"), "user_id": 5}),
     "an order id that is no text": transition(2, "booked", {**new("a", "ada"), "order_id": b"a"}),

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from ticketing.domain.commands import Pseudonymize
+from ticketing.domain.commands import CancelEvent, Pseudonymize
 from ticketing.domain.decide import decide
 from ticketing.domain.fold import fold
 from ticketing.domain.model import EventState, Transition, TransitionType
 
-from .rehearsal import EVENT_ID, OPENING, Rehearsal, observed, refusal_of, request
+from .rehearsal import EVENT_ID, OPENING, Rehearsal, observed, observed_answer, refusal_of, request
 
 PSEUDONYM = "erased:0"
 
@@ -62,6 +62,8 @@ def test_all_orders_of_a_user_go_to_the_pseudonym() -> None:
 def test_nothing_in_the_state_has_the_name() -> None:
     """Neither do the answers that are kept for repeated keys."""
     play = concert()
+    for number in (1, 2):
+        play.play(CancelEvent(event_id=EVENT_ID, by="ben", request=request(f"the end {number}")))
     assert "'ada'" in repr(play.state)
     erase(play, "ada")
     assert "'ada'" not in repr(play.state) and "'ben'" in repr(play.state)
@@ -73,6 +75,18 @@ def test_a_repeated_key_gets_its_answer_without_the_name() -> None:
     erase(play, "ada")
     answer = decide(play.state, play.booking("ada", request=request("book ada")), OPENING).answer
     assert answer.replayed and answer.order is not None and answer.order.user_id == PSEUDONYM
+
+
+def test_a_repeated_erasure_says_the_same() -> None:
+    """With a key, from the state that deciding led to and from the ledger."""
+    play = concert()
+    command = Pseudonymize(
+        event_id=EVENT_ID, by=PSEUDONYM, user_id="ada", pseudonym=PSEUDONYM, request=request("erase")
+    )
+    answer = play.play(command).answer
+    for state in (play.state, fold(EventState(EVENT_ID), play.transitions)):
+        again = decide(state, command, OPENING).answer
+        assert again.replayed and observed_answer(again) == observed_answer(answer)
 
 
 def test_the_name_is_free_again() -> None:
@@ -94,13 +108,14 @@ def test_an_event_of_the_user_goes_to_the_pseudonym() -> None:
     assert "'admin'" not in repr(play.state)
 
 
-def test_who_is_not_there_is_not_found() -> None:
-    """Nothing is written for him; so a repeat writes nothing either."""
+def test_for_who_is_not_there_nothing_is_written() -> None:
+    """Nothing is written for him, so a repeat writes nothing either; the answer says up to where he has nothing."""
     play = concert()
-    assert refusal_of(erase(play, "eve").answer) == "order_not_found"
-    erase(play, "ada")
-    decision = erase(play, "ada")
-    assert (refusal_of(decision.answer), decision.transition) == ("order_not_found", None)
+    for name, is_there in (("eve", False), ("ada", True), ("ada", False)):
+        decision = erase(play, name)
+        assert (decision.transition is not None) == is_there
+        assert decision.answer.event is not None
+        assert decision.answer.event.version == play.state.version == len(play.transitions)
     assert refusal_of(erase(Rehearsal(), "ada").answer) == "event_not_found"
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from ticketing.audit import audit_event
 from ticketing.domain.commands import CancelEvent, Update
 from ticketing.domain.decide import decide, promote_due
 from ticketing.domain.fold import fold
 from ticketing.domain.model import Answer, EventState, EventStatus, OrderStatus, TransitionType
+from ticketing.storage.documents import commit_document
 
 from .rehearsal import EVENT_ID, OPENING, Rehearsal, observed, refusal_of, request
 
@@ -170,6 +172,19 @@ def test_what_is_so_already_is_no_change() -> None:
     assert len(play.transitions) == 1
 
 
+def test_with_a_key_no_change_is_remembered() -> None:
+    """The repeat gets the event as it was then; the ledger leads to the same."""
+    play = Rehearsal(4, details={"venue": "City Hall"})
+    command = Update(event_id=EVENT_ID, fields={"venue": "City Hall"}, request=request("same"))
+    assert play.play(command).answer.event is play.state
+    update(play, venue="Arena")
+    again = play.play(command).answer
+    assert again.replayed and again.event is not None and again.event.event is not None
+    assert (again.event.version, again.event.event.venue) == (2, "City Hall")
+    assert observed(fold(EventState(EVENT_ID), play.transitions)) == observed(play.state)
+    assert audit_event(EVENT_ID, [commit_document(EVENT_ID, play.transitions, b"n" * 16)]).findings == []
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -203,6 +218,19 @@ def test_a_cancelled_event_sells_nothing_for_good() -> None:
     assert promoted(play.cancel("ada")) == []
     assert play.play(command).transition is None
     assert play.order_of("bob").status is OrderStatus.WAITING
+
+
+def test_for_good_is_not_a_matter_of_clocks() -> None:
+    """A worker whose clock is behind sells no tickets of a cancelled event either, and nobody moves up by it."""
+    play = Rehearsal(1)
+    play.book("ada")
+    play.book("bob")
+    play.play(CancelEvent(event_id=EVENT_ID))
+    play.commands -= 3
+    assert promote_due(play.state, OPENING) is None
+    assert promoted(play.cancel("ada")) == []
+    assert play.transitions[-1].at < play.transitions[-2].at
+    assert audit_event(EVENT_ID, [commit_document(EVENT_ID, play.transitions, b"n" * 16)]).findings == []
 
 
 def test_the_ledger_leads_to_the_same_state() -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from ticketing.audit import audit_event
 from ticketing.domain.commands import Update
 from ticketing.domain.decide import TICKET_TYPES_MAX
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import Answer, EventState, OrderStatus
 from ticketing.domain.tickets import FREE, GENERAL, TicketType
+from ticketing.storage.documents import commit_document, transitions_of
 
 from .rehearsal import EVENT_ID, Rehearsal, observed, refusal_of
 
@@ -163,12 +165,34 @@ def test_types_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
     assert play.state.version == 1
 
 
+@pytest.mark.parametrize("types", [[SEAT, SEAT], [SEAT._replace(code=f"t{place}") for place in range(101)]])
+def test_an_event_opens_with_types_that_can_be(types: list[TicketType]) -> None:
+    """Each once, and not too many."""
+    play = Rehearsal()
+    assert refusal_of(play.initialize(ticket_types=tuple(types))) == "invalid_ticket_types"
+    assert play.state.version == 0
+
+
 def test_the_total_of_one_type_may_be_changed_without_naming_it() -> None:
     """And price and name stay."""
     play = Rehearsal(ticket_types=(SEAT,))
     assert update(play, total_tickets=5).refusal is None
     assert play.state.event is not None
     assert play.state.event.ticket_types == (SEAT._replace(total_tickets=5),)
+
+
+def test_an_event_may_become_plain_again() -> None:
+    """Its one type loses its own name: the ledger says that there are no types any more, and goes on without them."""
+    play = Rehearsal(ticket_types=(TicketType(GENERAL, "Standing", 5),))
+    play.book("ada")
+    update(play, ticket_types=[{"code": GENERAL, "name": "General admission"}])
+    update(play, total_tickets=7)
+    play.book("bob")
+    named, grown = (transition.event for transition in play.transitions[2:4])
+    assert (named, grown) == ({"ticket_types": None, "total_tickets": 5}, {"total_tickets": 7})
+    document = commit_document(EVENT_ID, play.transitions, b"n" * 16)
+    assert audit_event(EVENT_ID, [document]).findings == []
+    assert observed(fold(EventState(EVENT_ID), transitions_of(document))) == observed(play.state)
 
 
 def test_a_fold_leads_to_the_same() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from ticketing.domain.commands import CancelEvent
+from ticketing.audit import audit_event
+from ticketing.domain.commands import CancelEvent, Update
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, OrderStatus, TransitionType
-from ticketing.domain.tickets import TicketType
+from ticketing.domain.tickets import FREE, TicketType
+from ticketing.storage.documents import commit_document, transitions_of
 
 from .rehearsal import EVENT_ID, OPENING, Rehearsal, observed, refusal_of, request
 
@@ -47,6 +50,25 @@ def test_the_price_goes_with_the_tickets() -> None:
     play.transfer(play.order_of("ada").order_id, "bob", 1)
     order = play.order_of("bob")
     assert (order.ticket_type, order.unit_price, order.currency) == ("seat", Decimal("25.00"), "EUR")
+
+
+@pytest.mark.parametrize("is_paid", [False, True])
+def test_the_price_goes_with_the_tickets_whatever_the_event_costs_by_then(is_paid: bool) -> None:
+    """What was free stays free in an event that has a price now, and what was paid for stays so in one that is free."""
+    free = TicketType("general", "General admission", 5)
+    paid: dict[str, Any] = {"price": Decimal("25.00"), "currency": "EUR"}
+    play = Rehearsal(ticket_types=(free._replace(**paid) if is_paid else free,))
+    play.book("ada", 2)
+    price: dict[str, Any] = {"price": FREE, "currency": None} if is_paid else paid
+    play.play(Update(event_id=EVENT_ID, fields={"ticket_types": [{"code": "general", **price}]}))
+    play.transfer(play.order_of("ada").order_id, "bob", 1)
+    play.book("cyd")
+    ada, bob, cyd = (play.order_of(user_id) for user_id in ("ada", "bob", "cyd"))
+    assert (bob.unit_price, bob.currency) == (ada.unit_price, ada.currency)
+    assert (cyd.unit_price, cyd.currency) == (price["price"], price["currency"]) != (bob.unit_price, bob.currency)
+    document = commit_document(EVENT_ID, play.transitions, b"n" * 16)
+    assert audit_event(EVENT_ID, [document]).findings == []
+    assert observed(fold(EventState(EVENT_ID), transitions_of(document))) == observed(play.state)
 
 
 def test_both_orders_name_the_transition() -> None:
@@ -106,7 +128,8 @@ def test_transfers_close_when_the_event_starts_or_before() -> None:
 
 
 def test_there_must_be_such_an_order() -> None:
-    """Else it is not found."""
+    """Else it is not found, nor is it where there is no event: who asks for an order is told about the order."""
+    assert refusal_of(Rehearsal().transfer(f"{EVENT_ID}.nothing", "bob")) == "order_not_found"
     assert refusal_of(Rehearsal(4).transfer(f"{EVENT_ID}.nothing", "bob")) == "order_not_found"
 
 

@@ -105,7 +105,10 @@ class Transfer(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pseudonymize(Command):
-    """Give all orders of a user to a pseudonym, and the event too where it is his. `by` must not be his name."""
+    """Give all orders of a user to a pseudonym, and the event too where it is his. `by` must not be his name.
+
+    The answer is the event; up to its version, whatever the name has here is the pseudonym's.
+    """
 
     user_id: str
     pseudonym: str

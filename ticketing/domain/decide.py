@@ -68,7 +68,7 @@ from .model import (
     Transition,
     TransitionType,
 )
-from .tickets import Stock, TicketType, general
+from .tickets import FREE, GENERAL, Stock, TicketType, general
 
 PROMOTIONS_MAX = 10_000
 """In one transition. A commit stays far below MongoDB's 16 MB a document."""
@@ -129,6 +129,7 @@ def _initialize(state: EventState, command: Initialize, at: datetime) -> Transit
         "max_tickets_per_order": command.max_tickets_per_order,
         **command.details,
     }
+    _check_ticket_types([each.code for each in event["ticket_types"]])
     _check_schedule(Event(event_id=state.event_id, created_at=at, **event))
     return _transition(state, command, at, TransitionType.INITIALIZED, event=_as_written(event))
 
@@ -142,7 +143,7 @@ def _update(state: EventState, command: Update, at: datetime) -> Transition:
     wanted = _with_types(event, command.fields)
     changed = {name: value for name, value in wanted.items() if getattr(event, name) != value}
     if not changed:
-        return _transition(state, command, at, TransitionType.REMEMBERED)
+        return _transition(state, command, at, TransitionType.REMEMBERED, event={})
     updated = replace(event, **changed)
     _check_schedule(updated)
     for stock in state.stocks:
@@ -151,13 +152,16 @@ def _update(state: EventState, command: Update, at: datetime) -> Transition:
         minimum = stock.booked_tickets + stock.held_tickets
         if total_tickets < min(minimum, before.total_tickets):
             raise BelowBookedTickets(minimum, before.code)
-    transition = _transition(state, command, at, TransitionType.UPDATED, event=_as_written(changed))
+    written = _as_written(changed)
+    if updated.is_plain and not event.is_plain:
+        written["ticket_types"] = None  # the ledger has said otherwise, and what it has said stays until it is set
+    transition = _transition(state, command, at, TransitionType.UPDATED, event=written)
     return _serving_the_line(state, transition)
 
 
 def _cancel_event(state: EventState, command: CancelEvent, at: datetime) -> Transition:
     if _event(state).cancelled_at is not None:
-        return _transition(state, command, at, TransitionType.REMEMBERED)
+        return _transition(state, command, at, TransitionType.REMEMBERED, event={})
     transition = _transition(state, command, at, TransitionType.EVENT_CANCELLED, event={"cancelled_at": at})
     return _serving_the_line(state, transition)
 
@@ -182,9 +186,8 @@ def _order_booked(state: EventState, wanted: Book | Booking, at: datetime) -> tu
         "user_id": wanted.user_id,
         "quantity": wanted.quantity,
         "status": OrderStatus.CONFIRMED if confirmed else OrderStatus.WAITING,
+        **_priced(stock.ticket_type.code, stock.ticket_type.price, stock.ticket_type.currency),
     }
-    if not event.is_plain:
-        order |= _priced(stock.ticket_type.code, stock.ticket_type.price, stock.ticket_type.currency)
     return order, stock
 
 
@@ -234,9 +237,10 @@ def _order_to_cancel(state: EventState, command: Cancel) -> Order:
 
 
 def _transfer(state: EventState, command: Transfer, at: datetime) -> Transition:
-    event, order = _event(state), state.order(command.order_id)
+    order = state.order(command.order_id)
     if order is None:
         raise OrderNotFound
+    event = _event(state)
     if event.cancelled_at is not None:
         raise EventCancelled
     if event.transfers_are_over(at):
@@ -252,9 +256,8 @@ def _transfer(state: EventState, command: Transfer, at: datetime) -> Transition:
         "quantity": quantity,
         "status": OrderStatus.CONFIRMED,
         "transferred_from": order.order_id,
+        **_priced(order.ticket_type, order.unit_price, order.currency),
     }
-    if not event.is_plain:
-        received |= _priced(order.ticket_type, order.unit_price, order.currency)
     return _transition(state, command, at, TransitionType.TRANSFERRED, orders=(given, received))
 
 
@@ -298,7 +301,7 @@ def _pseudonymize(state: EventState, command: Pseudonymize, at: datetime) -> Tra
         if order.user_id == command.user_id
     )
     if not orders and event is None:
-        raise OrderNotFound
+        return _transition(state, command, at, TransitionType.REMEMBERED, event={})
     return _transition(state, command, at, TransitionType.PSEUDONYMIZED, event=event, orders=orders)
 
 
@@ -327,7 +330,9 @@ def _check_limits(state: EventState, user_id: str, quantity: int) -> None:
 
 
 def _priced(ticket_type: str, unit_price: Decimal, currency: str | None) -> OrderChange:
-    """What an order says of its tickets where there is more to say than how many there are."""
+    """What a new order says of its tickets beside their number: nothing where they are general and free."""
+    if (ticket_type, unit_price, currency) == (GENERAL, FREE, None):
+        return {}
     priced: OrderChange = {"ticket_type": ticket_type, "unit_price": unit_price}
     if currency is not None:
         priced["currency"] = currency
@@ -352,9 +357,16 @@ def _with_types(event: Event, fields: Mapping[str, Any]) -> dict[str, Any]:
             types[code] = TicketType(**{"name": code, **change})
         else:
             raise InvalidTicketTypes("ticket_types", f"The new type {code!r} needs total_tickets.")
-    if len(types) > TICKET_TYPES_MAX:
-        raise InvalidTicketTypes("ticket_types", f"An event has {TICKET_TYPES_MAX} ticket types at most.")
+    _check_ticket_types(list(types))
     return wanted | {"ticket_types": tuple(types.values())}
+
+
+def _check_ticket_types(codes: list[str]) -> None:
+    """Raise `InvalidTicketTypes` for too many, and for one that is there twice."""
+    if len(codes) > TICKET_TYPES_MAX:
+        raise InvalidTicketTypes("ticket_types", f"An event has {TICKET_TYPES_MAX} ticket types at most.")
+    if len(set(codes)) < len(codes):
+        raise InvalidTicketTypes("ticket_types", "Each ticket type has a code of its own.")
 
 
 def _as_written(event: Mapping[str, Any]) -> dict[str, Any]:

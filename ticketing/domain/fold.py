@@ -6,14 +6,15 @@ only mean a damaged ledger, and a service that went on from there would sell tic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from types import NoneType
 from typing import Any, cast
 
-from ..errors import Refusal
+from immutables import Map
+
 from .model import (
     Answer,
     Event,
@@ -38,6 +39,7 @@ NEXT_STATUSES: Mapping[OrderStatus | None, frozenset[OrderStatus]] = {
 
 
 _CHANGES_EVENT = frozenset({TransitionType.UPDATED, TransitionType.EVENT_CANCELLED})
+_ABOUT_EVENT = _CHANGES_EVENT | {TransitionType.INITIALIZED, TransitionType.PSEUDONYMIZED}
 _TAKES_TICKETS = frozenset({TransitionType.CANCELLED, TransitionType.TRANSFERRED})  # from an order that goes on
 
 _TEXT, _TIME = (str, NoneType), (datetime, NoneType)
@@ -75,9 +77,8 @@ def answer_to(state: EventState, transition: Transition) -> Answer:
     if transition.refusal is not None:
         return Answer(refusal=transition.refusal)
     if _is_about_event(transition):
-        return Answer(event=state, promoted=_orders_named(state, transition))
-    if transition.type is TransitionType.PSEUDONYMIZED:
-        return Answer()
+        is_promoting = transition.type is not TransitionType.PSEUDONYMIZED
+        return Answer(event=state, promoted=_orders_named(state, transition) if is_promoting else ())
     return _answer_about_orders(state, transition)
 
 
@@ -105,7 +106,7 @@ class Folding:
         for transition in transitions:
             try:
                 self._apply(transition)
-            except (KeyError, TypeError, ValueError) as error:  # fields that are missing, or of the wrong type
+            except (LookupError, TypeError, ValueError) as error:  # fields that are missing, or of the wrong type
                 raise self._contradiction(transition, f"is damaged: {error!r}") from error
 
     def state(self) -> EventState:
@@ -179,7 +180,7 @@ class Folding:
     def _add_order(self, change: OrderChange, transition: Transition) -> None:
         order_id, user_id, quantity = change["order_id"], change["user_id"], change["quantity"]
         unit_price, currency = change.get("unit_price", FREE), change.get("currency")
-        if not (isinstance(order_id, str) and isinstance(user_id, str) and isinstance(quantity, int)):
+        if not (isinstance(order_id, str) and isinstance(user_id, str) and _is_count(quantity)):
             raise TypeError("an order's fields are of the wrong type")
         if not (isinstance(unit_price, Decimal) and isinstance(currency, (str, NoneType))):
             raise TypeError("an order's price is none")
@@ -216,7 +217,8 @@ class Folding:
         if "status" in change:
             is_allowed = after.status in NEXT_STATUSES[before.status]
         else:
-            is_allowed = before.is_active and transition.type in _TAKES_TICKETS and 0 < after.quantity < before.quantity
+            is_less = _is_count(after.quantity) and after.quantity < before.quantity
+            is_allowed = is_less and before.is_active and transition.type in _TAKES_TICKETS
         if not is_allowed or len(change) != 2:
             what = after.status if "status" in change else f"{after.quantity} tickets"
             raise self._contradiction(transition, f"makes the order {after.order_id} {what}")
@@ -272,11 +274,11 @@ class Folding:
         if transition.refusal is not None:
             return Answer(refusal=transition.refusal)
         if _is_about_event(transition):
-            if transition.type is TransitionType.REMEMBERED and (self.event is None or self.event.cancelled_at is None):
-                raise self._contradiction(transition, "remembers nothing")
             state = self.state()
             self._begin(state)  # and goes on from there: such answers are few
-            return answer_to(state, transition)
+            answer = answer_to(state, transition)
+            # It tells of no orders, and those in it would keep names that are erased later.
+            return answer._replace(event=replace(state, orders=Map(), numbers=Map(), active=Map(), keys=Map()))
         return _answer_about_orders(self, transition)
 
     def _contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
@@ -291,7 +293,7 @@ def with_ticket_types(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     about = dict(fields)
     total_tickets = about.pop("total_tickets", None)
-    if total_tickets is not None and "ticket_types" not in about:
+    if total_tickets is not None and about.get("ticket_types") is None:
         about["ticket_types"] = (general(total_tickets),)
     types = about.get("ticket_types")
     if types is not None:
@@ -303,6 +305,10 @@ def with_ticket_types(fields: Mapping[str, Any]) -> dict[str, Any]:
         if total_tickets != sum(each.total_tickets for each in types):
             raise ValueError("total_tickets is not that of the ticket_types")
     return about
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _totals(event: Event | None) -> dict[str, int]:
@@ -331,7 +337,7 @@ def _answer_about_orders(seen: EventState | Folding, transition: Transition) -> 
     """The first order that a transition names is the command's own, and the others were promoted by it; but for a
     transfer, whose own order comes second, and for many bookings, which all are."""
     if transition.type is TransitionType.BULK_BOOKED or transition.refused:
-        return Answer(bulk=tuple(_bulk(seen, transition)))
+        return Answer(bulk=_bulk(seen, transition))
     orders = _orders_named(seen, transition)
     if transition.type is TransitionType.TRANSFERRED:
         sender, order = orders
@@ -339,15 +345,14 @@ def _answer_about_orders(seen: EventState | Folding, transition: Transition) -> 
     return Answer(orders[0], seen.waiting_position(orders[0]), orders[1:])
 
 
-def _bulk(seen: EventState | Folding, transition: Transition) -> Iterator[Answer]:
-    refused: dict[int, Refusal] = dict(transition.refused)
-    orders = iter(_orders_named(seen, transition))
-    for index in range(len(transition.orders) + len(refused)):
-        if index in refused:
-            yield Answer(refusal=refused[index])
-        else:
-            order = next(orders)
-            yield Answer(order, seen.waiting_position(order))
+def _bulk(seen: EventState | Folding, transition: Transition) -> tuple[Answer, ...]:
+    """The answer of each booking in its place. Raises ValueError for places that there are not."""
+    answers = {place: Answer(refusal=refusal) for place, refusal in transition.refused}
+    places = range(len(transition.orders) + len(transition.refused))
+    left = [place for place in places if place not in answers]
+    for place, order in zip(left, _orders_named(seen, transition), strict=True):
+        answers[place] = Answer(order, seen.waiting_position(order))
+    return tuple([answers[place] for place in places])
 
 
 def _orders_named(seen: EventState | Folding, transition: Transition) -> tuple[Order, ...]:
@@ -355,7 +360,7 @@ def _orders_named(seen: EventState | Folding, transition: Transition) -> tuple[O
 
 
 def _is_about_event(transition: Transition) -> bool:
-    """Whether its answer is the event: it changed it, or remembers that there was nothing to change."""
+    """Whether its answer is the event: it changed it, or gave orders to a pseudonym, or there was nothing to do."""
     if transition.type is TransitionType.REMEMBERED:
-        return not transition.orders and not transition.refused
-    return transition.type is TransitionType.INITIALIZED or transition.type in _CHANGES_EVENT
+        return transition.event is not None
+    return transition.type in _ABOUT_EVENT

@@ -106,8 +106,8 @@ class Event:
 
     def sales_are_over(self, at: datetime) -> bool:
         """Whether nobody could book any more at `at`, for whatever reason."""
-        ends = (self.cancelled_at, self.sales_close_at, self.ends_at)
-        return any(end is not None and end <= at for end in ends)
+        ends = (self.sales_close_at, self.ends_at)
+        return self.cancelled_at is not None or any(end is not None and end <= at for end in ends)
 
     def transfers_are_over(self, at: datetime) -> bool:
         """Whether tickets could no longer change hands at `at`."""
@@ -168,7 +168,7 @@ class Order(NamedTuple):
 class OrderChange(TypedDict, total=False):
     """What a transition sets on one order: all fields of a new order, the changed one of an older order.
 
-    Type and price stand only where the event has more to say of its tickets than how many there are.
+    Type and price stand only where the tickets are not general and free.
     `transferred_from` is the id of the order that a new one has its tickets from.
     """
 
@@ -196,10 +196,10 @@ class RequestKey(NamedTuple):
 class Transition(NamedTuple):
     """One change of one event. `version` counts them: 1, 2, 3, … without gaps.
 
-    `at` is for people, never for ordering. `by` is the authenticated user, if any. `event` holds the fields
-    of the event that are set, `orders` the changes of orders in the order in which they happened.
-    `sales_closed`: decided while nothing was sold, so that nobody moved up. `refused` are the bookings of a bulk that
-    were refused, each with its place among all of them, counted from 0.
+    `at` is for people, never for ordering. `by` is the authenticated user, if any. `event` holds the fields of the
+    event that are set (none of them: it is remembered as it is), `orders` the changes of orders in the order in which
+    they happened. `sales_closed`: decided while nothing was sold, so that nobody moved up. `refused` are the bookings
+    of a bulk that were refused, each with its place among all of them, counted from 0.
     """
 
     version: int

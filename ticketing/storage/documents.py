@@ -13,8 +13,8 @@ A ledger document is one commit, a batch of consecutive transitions of one event
      "after": {"booked": 3, "available": 0, "waiting": 1, "updated_at": Date}}
 
 Where an event has ticket types or a price, its `event` holds `ticket_types`, each `{"code", "name", "total_tickets",
-"price", "currency"}`, beside `total_tickets`, which is their sum, and a new order `ticket_type`, `unit_price` and
-`currency`. Money is a string, as clients see it.
+"price", "currency"}`, beside `total_tickets`, which is their sum (null: no types any more), and a new order
+`ticket_type`, `unit_price` and `currency`. Money is a string, as clients see it.
 
 `orders` holds what the transition sets on each order, so that merging them in order of version gives the order:
 the fold does it in memory, the `orders` view in MongoDB. `after` is the event's summary after the commit, for lists of
@@ -149,7 +149,7 @@ def _refusal(document: dict[str, Any]) -> Refusal:
 
 def _event_fields(fields: dict[str, Any]) -> dict[str, Any]:
     about = {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in fields.items()}
-    if "ticket_types" in about:
+    if about.get("ticket_types") is not None:
         types = (TicketType(**each) for each in fields["ticket_types"])
         about["ticket_types"] = tuple(each._replace(price=_price(each.price)) for each in types)
     return about

@@ -11,6 +11,7 @@ from typing import Any
 from pymongo.collection import Collection
 
 from ..clock import Clock
+from .documents import ledger_id
 from .retries import retried
 
 
@@ -30,16 +31,20 @@ class Names:
         found: list[str] = retried(self._clock, deadline, lambda: self._collection.distinct("event_id", query))
         return sorted(found)
 
-    def replace(self, event_id: str, user_id: str, pseudonym: str, deadline: float) -> None:
-        """Put the pseudonym in the place of the name, in every commit of this event. May be repeated."""
-        # ';' follows ':', so the range holds the ids of this event and of no other.
-        commits = {"_id": {"$gt": f"{event_id}:", "$lt": f"{event_id};"}}
+    def replace(self, event_id: str, version: int, user_id: str, pseudonym: str, deadline: float) -> None:
+        """Put the pseudonym in the place of the name, in the transitions of this event up to a version.
+
+        At that version nothing may be the name's any more: what came later, in the same commit too, is somebody else's.
+        May be repeated.
+        """
+        commits = {"_id": {"$gt": f"{event_id}:", "$lte": ledger_id(event_id, version)}}
+        until = {"$lte": version}
 
         def replace_makers() -> None:
             self._collection.update_many(
                 commits | {"transitions.by": user_id},
                 {"$set": {"transitions.$[made].by": pseudonym}},
-                array_filters=[{"made.by": user_id}],
+                array_filters=[{"made.by": user_id, "made.version": until}],
             )
 
         def replace_owners() -> None:
@@ -47,7 +52,10 @@ class Names:
                 commits | {"transitions.orders.user_id": user_id},
                 {"$set": {"transitions.$[changing].orders.$[owned].user_id": pseudonym}},
                 # The first passes by transitions that have no orders: MongoDB refuses to look into those.
-                array_filters=[{"changing.orders.user_id": user_id}, {"owned.user_id": user_id}],
+                array_filters=[
+                    {"changing.orders.user_id": user_id, "changing.version": until},
+                    {"owned.user_id": user_id},
+                ],
             )
 
         retried(self._clock, deadline, replace_makers, "pseudonym")
