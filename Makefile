@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint simulate fuzz soak clean
+.PHONY: help run test lint simulate fuzz soak audit clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## */make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -40,6 +40,14 @@ MINUTES ?= 30
 
 soak: $(VENV)/.installed-dev  ## full load for MINUTES=30, and whether the memory stays flat; draws docs/soak.png
 	@$(BIN)/python -m tests.bench.soak $(MINUTES)
+
+PIP_AUDIT_VERSION := 2.10.1
+
+# Asks a public service about each package, so it is no part of `make test`.
+audit: $(VENV)/.installed  ## known vulnerabilities of what the service runs on
+	@$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check \
+		pip-audit==$(PIP_AUDIT_VERSION)
+	@$(VENV)/audit/bin/pip-audit --strict --progress-spinner off -r requirements.txt
 
 clean:  ## remove the environment and caches; .env and the data under var/ stay
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache htmlcov

@@ -44,9 +44,63 @@ NOT_RUN = {
     "make simulate SEEDS=10000 FIRST_SEED=1": "tests/faults/test_simulator.py plays 500 of them",
     "make soak MINUTES=30": "tests/bench/test_soak.py runs it for some seconds",
     "make simulate SEED=17": "tests/faults/test_simulator.py has one told",
+    "make audit": "it asks a service on the network",
     "make fuzz EXAMPLES=2000": "tests/api/test_fuzz_*.py draw 200",
 }
 """The commands in the documents that no test runs, and why."""
+
+NOT_RUN |= dict.fromkeys(
+    (
+        "apt-get install git make python3-venv nginx redis-server curl openssl",
+        "git clone https://example.com/your/ticketing.git /opt/ticketing",
+        "make -C /opt/ticketing .venv/.installed",
+        "useradd --system --no-create-home --shell /usr/sbin/nologin ticketing",
+        "install -d -m 0750 -g ticketing /etc/ticketing",
+        "install -m 0640 -g ticketing /dev/null /etc/ticketing/ticketing.env",
+        plain(
+            "printf 'BASIC_AUTH_PASSWORD=%s\\nJWT_SECRET_KEY=%s\\n' "
+            '"$(openssl rand -hex 16)" "$(openssl rand -hex 32)" >> /etc/ticketing/ticketing.env'
+        ),
+        "cp /opt/ticketing/docs/operations/ticketing.service /etc/systemd/system/",
+        "systemctl daemon-reload",
+        "systemctl enable --now ticketing",
+        "curl -s http://127.0.0.1:8000/readyz",
+        "install -d -m 0700 /etc/ssl/ticketing",
+        plain(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "
+            "-subj /CN=tickets.example.com "
+            "-keyout /etc/ssl/ticketing/privkey.pem -out /etc/ssl/ticketing/fullchain.pem"
+        ),
+        "cp /opt/ticketing/docs/operations/nginx.conf /etc/nginx/conf.d/ticketing.conf",
+        "nginx -t",
+        "systemctl reload nginx",
+        "curl -s https://tickets.example.com/readyz",
+    ),
+    "installs on a server; what is installed is tried by tests/operations and tests/service/test_nginx.py",
+) | dict.fromkeys(
+    (
+        plain(
+            "test -e .env || printf 'BASIC_AUTH_PASSWORD=%s\\nJWT_SECRET_KEY=%s\\n' "
+            '"$(openssl rand -hex 16)" "$(openssl rand -hex 32)" > .env'
+        ),
+        "mkdir -p certs",
+        plain(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "
+            "-subj /CN=tickets.example.com "
+            "-keyout certs/privkey.pem -out certs/fullchain.pem"
+        ),
+        "docker compose up --build --detach",
+        "curl -sk https://localhost/readyz",
+        "docker build -t ticketing:0.1.0 .",
+        plain(
+            'kubectl create secret generic ticketing --from-literal=MONGODB_URI="$MONGODB_URI" '
+            '--from-literal=BASIC_AUTH_PASSWORD="$(openssl rand -hex 16)" '
+            '--from-literal=JWT_SECRET_KEY="$(openssl rand -hex 32)"'
+        ),
+        "kubectl apply -f docs/operations/kubernetes.yaml",
+    ),
+    "needs Docker or a cluster; docs/operations/deploy.md says what was not run",
+)
 
 FIGURES = "docs/decisions/figures.py"
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")

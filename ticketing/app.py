@@ -16,6 +16,7 @@ from .api import (
     bookings,
     changes,
     events,
+    headers,
     limits,
     openapi,
     orders,
@@ -77,7 +78,8 @@ def create_app(
     # The order of these is the order in which a request passes them.
     counter = limits.make_counter(config, clock)
     init_request_logging(app, clock)
-    init_metrics(app, clock)
+    parts.manager.observer = init_metrics(app, clock)
+    headers.init_headers(app, config)
     app.before_request(begin_request)
     admission.init_admission(app, config.requests_max, free=UNLIMITED)
     auth.init_auth(app, config, parts.accounts, counter, clock)

@@ -10,6 +10,7 @@ This module is the only one in the package that reads the environment.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -29,6 +30,8 @@ PASSWORD_LENGTH_GOOD = 12
 
 REQUEST_DEADLINE_S_MAX = 6.5
 """An answer is promised within 10 s: this, the 3 s of a probe (manager.py), and the answer's own way."""
+
+ORIGIN_PATTERN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 RATELIMIT_STORAGE_SCHEMES = ("memory", "redis", "rediss", "redis+unix", "redis+sentinel", "redis+cluster")
 
@@ -89,6 +92,12 @@ def _is_ratelimit_storage_uri(value: str) -> None:
 def _is_host(value: str) -> None:
     if any(character.isspace() or character in "/@[]" for character in value):
         raise ValidationError("host")
+
+
+def _are_origins(value: str) -> None:
+    # RFC 6454, section 6.2: as a browser sends it.
+    if not all(ORIGIN_PATTERN.fullmatch(origin) for origin in value.split(",")):
+        raise ValidationError("origin")
 
 
 def _is_one_of(*names: str) -> Callable[[str], None]:
@@ -196,6 +205,12 @@ class Config:
     )
     trusted_proxies: int = _setting(
         0, "how many proxies stand in front", "a whole number from 0 to 16", validate.Range(0, 16)
+    )
+    cors_origins: str | None = _setting(
+        None,
+        "whose pages may call the service from a browser: origins, separated by commas; without it none",
+        "origins like https://tickets.example.com,https://example.org, without a path",
+        _are_origins,
     )
     request_deadline_s: float = _setting(
         6.0,

@@ -18,6 +18,7 @@ from gunicorn.glogging import Logger as _GunicornLogger
 from ticketing import http_errors as _http_errors
 from ticketing.config import Config as _Config
 from ticketing.embedded import EmbeddedError, connect_or_start
+from ticketing.event_table import SUFFIX as _EVENTS_SUFFIX
 from ticketing.logs import configure_logging
 
 _config = _Config.from_env()
@@ -119,7 +120,7 @@ def on_starting(server: Any) -> None:
     try:
         # Counting begins anew with each start: files of the last one would add up for ever.
         _metrics_folder.mkdir(parents=True, exist_ok=True)
-        for file in _metrics_folder.glob("*.db"):
+        for file in (*_metrics_folder.glob("*.db"), *_metrics_folder.glob(f"*{_EVENTS_SUFFIX}")):
             file.unlink()
     except OSError as error:
         sys.exit(f"Error: The folder {_metrics_folder}, below DATA_DIR, cannot be used: {error.strerror}.")

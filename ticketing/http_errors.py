@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from gunicorn import util
 
+from .api.headers import protect
 from .api.problems import ApiProblem
 from .logs import REQUEST_ID_HEADER, new_request_id
 
@@ -25,7 +26,7 @@ def write_problem(client: socket.socket, status: int, reason: str, message: str)
     Neither `reason` nor `message` is sent: they repeat what came, and tell how gunicorn reads it.
     """
     request_id = new_request_id()
-    response = ApiProblem(status).response()
+    response = protect(ApiProblem(status).response())
     response.headers["Connection"] = "close"
     response.headers[REQUEST_ID_HEADER] = request_id
     log.info("request refused", extra={"status": status, "request_id": request_id})

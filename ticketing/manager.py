@@ -32,7 +32,9 @@ from .errors import (
     LedgerDamaged,
     Overloaded,
     StorageUnavailable,
+    TicketingError,
 )
+from .observer import Observer
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ class TicketManager:
     over all events; `queue_length_max` how many requests may wait for one event.
 
     Its attribute `on_change(event_id, version)` is called when an event has come to a version, after the answers; by
-    any thread, and it must not wait for anything.
+    any thread, and it must not wait for anything. Its `observer` is told what happens, so that it can be counted.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class TicketManager:
         self._state_orders_max = state_orders_max
         self._queue_length_max = queue_length_max
         self.on_change: Callable[[str, int], None] = lambda event_id, version: None
+        self.observer = Observer()
 
         # The mutable state, all of it guarded by this one lock. It is held to look and to swap, never during I/O.
         self._lock = threading.Lock()
@@ -110,10 +113,15 @@ class TicketManager:
         took effect: repeat it with the same Idempotency-Key. Raises `Overloaded` and `LedgerDamaged` when nothing
         was tried.
         """
-        answer = self._submit(self._request(command.event_id, command, within_s=within_s)).answer
-        assert answer is not None
-        if answer.refusal is not None:
-            raise answer.refusal.anew(replayed=answer.replayed)
+        try:
+            answer = self._submit(self._request(command.event_id, command, within_s=within_s)).answer
+            assert answer is not None
+            if answer.refusal is not None:
+                raise answer.refusal.anew(replayed=answer.replayed)
+        except TicketingError as error:
+            self.observer.executed(command, error)
+            raise
+        self.observer.executed(command, answer)
         return answer
 
     def state_of(self, event_id: str, *, within_s: float | None = None) -> EventState:
@@ -238,8 +246,10 @@ class TicketManager:
                 self._forget_least_recently_used()
             for request in batch:
                 request.signal.set()
+        self.observer.served(len(batch), self._orders_kept)
         if queue.state.version != version:
             self.on_change(queue.event_id, queue.state.version)
+            self.observer.changed(queue.state)
 
     def _hand_over(self, queue: _EventQueue) -> None:
         if queue.requests:
@@ -287,8 +297,10 @@ class TicketManager:
 
     def _append(self, queue: _EventQueue, batch: _DecidedBatch, deadline: float) -> bool:
         queue.is_settled = False
+        began_s = self._clock.monotonic()
         is_in = self._ledger.append(batch.state, batch.transitions, deadline)
         queue.is_settled = True
+        self.observer.appended(len(batch.transitions), self._clock.monotonic() - began_s, is_in)
         return is_in
 
     def _get_out_of_step(self, began_s: float, deadline: float) -> None:
@@ -305,6 +317,7 @@ class TicketManager:
 
         `at_least` is a version that is known to be taken: a majority may see it a little later.
         """
+        self.observer.caught_up()
         before = queue.state.version
         for _ in tries(self._clock, deadline):
             try:

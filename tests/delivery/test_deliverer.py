@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from tests.concurrency.stage import booking, cancellation, opening
-from tests.service.running import eventually, outer_environ
+from tests.service.running import eventually, free_port, outer_environ
 from ticketing.app import build_services
 from ticketing.clock import SystemClock
 from ticketing.config import Config
@@ -44,6 +45,7 @@ class Place:
         self.parts = self.new_parts()
         self._running: list[tuple[Deliverer, threading.Thread]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.metrics_port = 0  # of the last of them
 
     def new_parts(self) -> Services:
         """The parts of one more process."""
@@ -105,7 +107,9 @@ class Place:
             "MONGODB_DATABASE": self.database,
             "WEBHOOKS_ALLOW_PRIVATE": "true",
         }
+        self.metrics_port = free_port()
         command = [sys.executable, "-m", "flask", "--app", "wsgi", "webhooks", "deliver", "--lease-s", "2"]
+        command += ["--metrics-port", str(self.metrics_port)]
         with (folder / "output.txt").open("ab") as output:
             process = subprocess.Popen(command, cwd=folder, env={**outer_environ(), **environ}, stderr=output)
         self.processes.append(process)
@@ -433,6 +437,8 @@ class TestSharing:
         places = [users.index(str(user)) for user in told]
         assert places == sorted(places)
         assert len(told) == 10 + len(killed) == 12
+        metrics = httpx.get(f"http://127.0.0.1:{place.metrics_port}/metrics").text
+        assert "\nticketing_webhooks_served 1.0\n" in metrics
         process = place.processes[-1]
         process.terminate()
         assert process.wait(30) == 0

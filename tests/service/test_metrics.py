@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.service.conftest import Start
 from tests.service.running import DEADLINE_S, Service, children_of, eventually, kill, processes_of
 
+CREDENTIALS = ("admin", "a password for the tests")
 ROUTE = "/orders/<order_id>"
 REQUESTS = "ticketing_http_requests_total"
 DURATIONS = "ticketing_http_request_duration_seconds_count"
@@ -17,7 +18,8 @@ DURATIONS = "ticketing_http_request_duration_seconds_count"
 @pytest.fixture
 def service(make_lean_service: Start) -> Service:
     """Two workers."""
-    return make_lean_service(WEB_CONCURRENCY="2").start().wait_until_serving()
+    settings = {"BASIC_AUTH_USERNAME": CREDENTIALS[0], "BASIC_AUTH_PASSWORD": CREDENTIALS[1]}
+    return make_lean_service(WEB_CONCURRENCY="2", **settings).start().wait_until_serving()
 
 
 def total(service: Service, name: str) -> float:
@@ -26,6 +28,34 @@ def total(service: Service, name: str) -> float:
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     samples = [each for family in text_string_to_metric_families(answer.text) for each in family.samples]
     return sum(each.value for each in samples if each.name == name and each.labels["route"] == ROUTE)
+
+
+def tickets(service: Service) -> dict[str, float]:
+    """What the service says of its events; the tests have one."""
+    families = text_string_to_metric_families(service.get("/metrics").text)
+    samples = [each for family in families for each in family.samples]
+    return {each.name.removeprefix("ticketing_event_"): each.value for each in samples if "event_id" in each.labels}
+
+
+def sell_out_with_both(service: Service) -> dict[str, float]:
+    """Open an event and book until both workers know of it, and return how it is then: one of them is behind."""
+    event = {"event_id": "concert", "name": "Concert", "total_tickets": 500}
+    assert httpx.post(f"{service.url}/initialize", json=event, auth=CREDENTIALS).status_code == 201
+    folder, booked = service.folder / "var" / "metrics", 0
+
+    def both_know() -> bool:
+        nonlocal booked
+        order = {"event_id": "concert", "user_id": f"user-{booked}"}
+        booked += httpx.post(f"{service.url}/book", json=order, timeout=DEADLINE_S).status_code == 201
+        return all(b"concert" in (folder / f"{pid}.events").read_bytes() for pid in workers(service))
+
+    eventually(both_know)
+    return {
+        "available_tickets": 500 - booked,
+        "booked_tickets": booked,
+        "waiting_orders": 0,
+        "version": 1 + booked,
+    }
 
 
 def workers(service: Service) -> set[int]:
@@ -61,6 +91,10 @@ def test_both_workers_count_and_a_killed_one_is_not_forgotten(service: Service) 
     for _ in range(10):
         assert total(service, REQUESTS) == total(service, DURATIONS) == sent
 
+    status = sell_out_with_both(service)
+    for _ in range(10):
+        assert tickets(service) == status
+
     first = workers(service)
     killed = min(first)
     kill(killed)
@@ -70,6 +104,8 @@ def test_both_workers_count_and_a_killed_one_is_not_forgotten(service: Service) 
     for _ in range(10):
         assert total(service, REQUESTS) == total(service, DURATIONS) == sent
 
+    assert tickets(service) == status
     assert service.stop() == 0
     service.start().wait_until_serving(times=2)
     assert total(service, REQUESTS) == 0
+    assert tickets(service) == {}

@@ -45,5 +45,5 @@ def readyz() -> dict[str, str]:
 @blueprint.response(200, {"type": "string"}, content_type=MEDIA_TYPE)
 @documented(blueprint)
 def metrics() -> Response:
-    """How many requests were answered, and how fast, as Prometheus reads it. Over all workers of this host."""
+    """Requests, bookings, commits and tickets in figures, as Prometheus reads them. Over all workers of this host."""
     return exposition()

@@ -50,7 +50,10 @@ class Settings:
 
 
 class Deliverer:
-    """Serves subscriptions until it is stopped. `new_sender` makes the sender of a courier."""
+    """Serves subscriptions until it is stopped. `new_sender` makes the sender of a courier.
+
+    Its attribute `on_attempt(outcome, duration_s)` is called after each attempt to deliver, by any courier.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Deliverer:
         self.feed = feed
         self.clock = clock
         self.settings = settings or Settings()
+        self.on_attempt: Callable[[Outcome, float], None] = lambda outcome, duration_s: None
         self._new_sender = new_sender
         self._holder = secrets.token_hex(8)
         self._stopping = threading.Event()
@@ -120,6 +124,25 @@ class Deliverer:
                 self._couriers[subscription.webhook_id] = courier
             courier.start()
 
+    # How it fares, for those who watch it.
+
+    def served(self) -> int:
+        """The subscriptions that are served here."""
+        return len(self._all_couriers())
+
+    def failing(self) -> int:
+        """Those of them whose receiver fails."""
+        return sum(courier.is_failing() for courier in self._all_couriers())
+
+    def behind(self) -> int:
+        """The changes that they have still to be told of, as far as is known here."""
+        ends = self.ends()
+        return sum(courier.behind(ends) for courier in self._all_couriers())
+
+    def _all_couriers(self) -> list[Courier]:
+        with self._lock:
+            return list(self._couriers.values())
+
     # What happens.
 
     def ends(self) -> dict[str, int]:
@@ -149,8 +172,7 @@ class Deliverer:
             if version <= self._ends.get(event_id, 0):
                 return  # the stream may tell what a look has found before
             self._ends[event_id] = version
-            couriers = list(self._couriers.values())
-        for courier in couriers:
+        for courier in self._all_couriers():
             courier.notice(event_id)
 
 
@@ -167,6 +189,7 @@ class Courier(threading.Thread):
         self._clock = deliverer.clock
         self._settings = deliverer.settings
         self._ends = deliverer.ends
+        self._on_attempt = deliverer.on_attempt
         self._sender = sender
         self._is_stopped = False
         self._woken = threading.Event()
@@ -204,6 +227,21 @@ class Courier(threading.Thread):
         """End when what is under way is delivered."""
         self._is_stopped = True
         self._woken.set()
+
+    def is_failing(self) -> bool:
+        """Whether its receiver did not take the last notice."""
+        return self._subscription.failing is not None
+
+    def behind(self, ends: dict[str, int]) -> int:
+        """The changes up to `ends` that have still to be told; 0 until it knows how far it has come."""
+        if self._is_set_back:
+            return 0
+        about, cursors = self._subscription.event_id, self._cursors
+        return sum(
+            max(0, version - cursors.get(event_id, Cursor()).version)
+            for event_id, version in ends.items()
+            if about in (None, event_id)
+        )
 
     # The thread.
 
@@ -314,6 +352,8 @@ class Courier(threading.Thread):
         attempt = subscription.failing.attempts + 1 if subscription.failing else 1
         message = message_id(self.webhook_id, event_id, notice)
         outcome = self._sender.send(subscription.url, subscription.secret, message, at, body_of(event_id, notice))
+        duration_s = time.monotonic() - began_s
+        self._on_attempt(outcome, duration_s)
         delivery = Delivery(
             message_id=message,
             type=notice.type.value,
@@ -321,7 +361,7 @@ class Courier(threading.Thread):
             version=notice.change.version,
             at=at,
             attempt=attempt,
-            duration_ms=round((time.monotonic() - began_s) * 1000),
+            duration_ms=round(duration_s * 1000),
             http_status=outcome.http_status,
             error=outcome.error,
         )

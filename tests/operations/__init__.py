@@ -1,0 +1,1 @@
+"""What stands in docs/operations/ for machines to read."""
