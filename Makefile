@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint simulate fuzz soak audit clean
+.PHONY: help run test lint openapi postman screenshot simulate fuzz soak audit clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## */make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -23,6 +23,18 @@ test: lint  ## linter, type checker and all tests with coverage
 lint: $(VENV)/.installed-dev  ## flake8 and mypy
 	@$(BIN)/python -m flake8
 	@$(BIN)/python -m mypy
+
+# npx of the environment brings what newman and redocly run on.
+openapi: $(VENV)/.installed-dev  ## examples, docs/openapi.json and docs/postman anew; redocly looks it over
+	@$(BIN)/python -m tests.api.story
+	@$(BIN)/python -m tests.service.postman
+	@PATH=$(CURDIR)/$(BIN):$$PATH npx --yes @redocly/cli@2.77.0 lint docs/openapi.json --config docs/redocly.yaml
+
+postman: $(VENV)/.installed-dev  ## newman plays the Postman collection against a service that it starts
+	@$(BIN)/python -m tests.service.postman run
+
+screenshot: $(VENV)/.installed-dev  ## docs/docs-page.png anew, while a test books on the page
+	@DOCS_SCREENSHOT=docs/docs-page.png $(BIN)/python -m pytest -q tests/service/test_docs_page.py
 
 SEEDS ?= 10000
 FIRST_SEED ?= 1

@@ -1,7 +1,8 @@
 """Follows a document as its reader would: runs its commands, in order, and compares what they print.
 
 A block fenced as `sh` is a command. A block fenced as `json` or `text` is the answer of the command before
-it; a command without one only has to succeed. Ids, times, random bytes, the folder and the port differ from
+it; a command without one only has to succeed. A block of another language whose first line is a comment with a
+file's name is that file, and is written. Ids, times, random bytes, the folder and the port differ from
 run to run, so they are compared as placeholders: the first order id that is shown is `<order 1>` on both
 sides, and so on.
 
@@ -34,6 +35,7 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
 ORDER_ID = re.compile(r"(?<![\w-])(?P<event>[A-Za-z0-9][\w-]{0,63})\.[\w-]{22}(?![\w-])")
+FILE = re.compile(r"(?:#|//) (?P<name>[\w-]+\.\w+)\n")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 BYTES = re.compile(r'(?P<before>"base64": *")[A-Za-z0-9+/=]+')
 
@@ -52,6 +54,7 @@ COMMAND_DEADLINE_S = 60.0
 SERVER_DEADLINE_S = 90.0
 
 COPIED = ("Makefile", "requirements.txt", ".env.example", "wsgi.py", "ticketing", "docs")
+END_OF_FILE = "-- end of file --"
 END_OF_OUTPUT = "-- end of output --"
 
 
@@ -88,6 +91,9 @@ def steps_of(text: str, left_out: Iterable[str] = ()) -> list[Step]:
             if not answerable:
                 raise ValueError(f"line {line}: an answer without a command")
             steps[-1] = Step(steps[-1].line, steps[-1].command, body, fence["language"])
+            answerable = False
+        elif file := FILE.match(body):
+            steps.append(Step(line, f"cat > {file['name']} <<'{END_OF_FILE}'\n{body}{END_OF_FILE}"))
             answerable = False
     return steps
 
@@ -158,7 +164,8 @@ class Workplace:
         self.receiver = f"127.0.0.1:{_free_port()}"
         self._copy(project)
         self._environment = {
-            "PATH": os.environ["PATH"],
+            # What the tests brought with them, such as node and http.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "HOME": str(folder),
             "LANG": "C.UTF-8",
             "PORT": str(self.port),

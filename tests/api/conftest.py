@@ -4,6 +4,7 @@ client that holds every answer against what /openapi.json announces.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ import mongomock
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from openapi_schema_validator import OAS30Validator
+from openapi_schema_validator import OAS31Validator
 from pymongo import MongoClient
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.security import generate_password_hash
@@ -106,14 +107,17 @@ def check_documented(app: Flask, response: Answer) -> None:
     operation = openapi()["paths"][template]["get" if method == "HEAD" else method.lower()]
     told = f"{method} {path} answered {response.status_code}"
     assert str(response.status_code) in operation["responses"], f"{told}, which is not documented"
-    content = operation["responses"][str(response.status_code)].get("content")
+    answer = resolved(operation["responses"][str(response.status_code)])
+    for name, header in answer["headers"].items():
+        header = resolved(header)
+        assert name in response.headers or not header["required"], f"{told} without {name}"
+    content = answer.get("content")
     if content is None:
         assert response.data == b"", f"{told} with a body that is not documented"
         return
     assert response.mimetype in content, f"{told} as {response.mimetype}, which is not documented"
     if method != "HEAD" and response.is_json:
-        reference = content[response.mimetype]["schema"]["$ref"]
-        _validator(reference).validate(response.json)
+        _validator(json.dumps(content[response.mimetype]["schema"])).validate(response.json)
 
 
 def check_problem(response: Answer) -> None:
@@ -139,9 +143,17 @@ def openapi() -> Json:
     return FlaskClient(create_app(Config(), client=nowhere)).get("/openapi.json").json
 
 
+def resolved(value: Json) -> Json:
+    """A part of the document; where it only refers to a component, that."""
+    if "$ref" not in value:
+        return value
+    _, _, kind, name = value["$ref"].split("/")
+    return openapi()["components"][kind][name]
+
+
 @cache
-def _validator(reference: str) -> Any:
-    return OAS30Validator({"components": openapi()["components"], "allOf": [{"$ref": reference}]})
+def _validator(schema: str) -> Any:
+    return OAS31Validator({"components": openapi()["components"], "allOf": [json.loads(schema)]})
 
 
 def refused(response: Answer, status: int, code: str) -> Json:

@@ -14,13 +14,13 @@ import pytest
 from flask import Flask, Response
 from hypothesis import given
 from hypothesis import strategies as st
-from openapi_schema_validator import OAS30Validator
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from ticketing import __version__
 from ticketing.api.schemas import TEXT_PATTERN, CancelSchema, InitializeSchema
 
-from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, Client, openapi
+from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, Client, openapi, resolved
 from .test_bookings import EVENT_MEMBERS, ORDER_MEMBERS
 
 POSTS = [
@@ -88,16 +88,38 @@ def test_every_route_is_documented(app: Flask) -> None:
 
 
 def test_every_operation_tells_what_can_go_wrong() -> None:
-    """Errors are problems, each with the schema of RFC 9457; every operation has a summary."""
+    """A name, a summary, a description and a place; errors are problems of RFC 9457, and each has its codes."""
     for method, path, operation in operations():
         told = f"{method} {path}"
         assert operation["summary"].endswith("."), told
+        assert operation["description"].endswith("."), told
+        [tag] = operation["tags"]
         statuses = {int(status) for status in operation["responses"]}
-        assert statuses >= {401, 403, 429, 500, 503}, told
+        assert statuses >= ({500} if tag == "Service" else {401, 403, 429, 500, 503}), told
         for status, answer in operation["responses"].items():
+            headers = resolved(answer)["headers"]
+            assert "X-Request-ID" in headers
+            assert (tag != "Service" or int(status) >= 400) == ("X-RateLimit-Limit" in headers), told
             if int(status) >= 400:
-                schema = {"$ref": "#/components/schemas/Problem"}
-                assert answer["content"] == {PROBLEM: {"schema": schema}}, told
+                (media_type,) = resolved(answer)["content"].items()
+                problem, codes = media_type[1]["schema"]["allOf"]
+                assert (media_type[0], problem["$ref"]) == (PROBLEM, "#/components/schemas/Problem"), told
+                assert codes["properties"]["code"]["enum"] == list(media_type[1]["examples"]), told
+
+
+def test_the_names_of_operations_are_unique() -> None:
+    """Clients that are made of the document call their functions so."""
+    names = [operation["operationId"] for _, _, operation in operations()]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[a-z]+(_[a-z]+)*", name) for name in names)
+
+
+def test_tags_stand_in_the_order_of_work() -> None:
+    """Each is used, each is explained, and no other is."""
+    tags = openapi()["tags"]
+    assert [tag["name"] for tag in tags][:3] == ["Events", "Bookings", "Orders"]
+    assert {tag["name"] for tag in tags} == {tag for _, _, operation in operations() for tag in operation["tags"]}
+    assert all(tag["description"] for tag in tags)
 
 
 def test_a_post_takes_a_key_and_tells_of_its_body() -> None:
@@ -173,7 +195,7 @@ def test_the_pattern_of_a_text_is_what_is_held(text: str) -> None:
 def test_a_cancellation_names_one_order(body: dict[str, str], is_valid: bool) -> None:
     """By its id, or by event and user: to the document as to the service."""
     schema = openapi()["components"]["schemas"]["Cancel"]
-    assert OAS30Validator(schema).is_valid(body) == is_valid
+    assert OAS31Validator(schema).is_valid(body) == is_valid
     assert (not CancelSchema().validate(body)) == is_valid
 
 
@@ -194,7 +216,7 @@ def test_an_event_has_one_type_or_several(body: dict[str, Any], is_valid: bool) 
     schemas = openapi()["components"]["schemas"]
     text = json.dumps(schemas["Initialize"]).replace("#/components/schemas/", "#/definitions/")
     schema = json.loads(text) | {"definitions": schemas}
-    assert OAS30Validator(schema).is_valid(body) == is_valid
+    assert OAS31Validator(schema).is_valid(body) == is_valid
     assert (not InitializeSchema().validate(body)) == is_valid
 
 

@@ -15,6 +15,7 @@ from mongomock.collection import Collection
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from ticketing import errors
+from ticketing.api.examples import problems
 from ticketing.api.problems import HTTP_CODES, STATUSES, TYPE_PREFIX
 from ticketing.domain.model import EventState, Transition
 from ticketing.manager import TicketManager
@@ -265,6 +266,11 @@ class TestDomainErrors:
         assert problem.keys() == PROBLEM_MEMBERS | members
         assert problem["type"] == TYPE_PREFIX + error.code
         assert problem["title"] == HTTPStatus(status).phrase
+        example = problems()[error.code].body
+        assert problem.keys() == example.keys()
+        assert {name: type(value) for name, value in problem.items()} == {
+            name: type(value) for name, value in example.items()
+        }
         if issubclass(error, errors.Unavailable):
             assert answer.headers["Retry-After"] == str(error.retry_after_s)
 

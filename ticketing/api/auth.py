@@ -382,11 +382,7 @@ def _verify_token(token: str | None) -> Account | None:
 def refuse(status: int) -> NoReturn:
     """Raise the problem of a request without the right credentials (401), or with too little right (403)."""
     if not authenticator().accounts.exist():
-        raise ApiProblem(
-            HTTPStatus.FORBIDDEN,
-            "authentication_not_configured",
-            "This service has no users. Its operator must set BASIC_AUTH_USERNAME and BASIC_AUTH_PASSWORD.",
-        )
+        raise ApiProblem.named("authentication_not_configured")
     # RFC 9110, section 15.5.2: a 401 says how to authenticate.
     if status != HTTPStatus.UNAUTHORIZED:
         raise ApiProblem(status)

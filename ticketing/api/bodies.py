@@ -53,7 +53,7 @@ def read_json(request: Request) -> Any:
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique_names, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise ApiProblem(400, "invalid_json", f"The body is not valid JSON: {_reason(error)}.") from error
+        raise ApiProblem.named("invalid_json", f"The body is not valid JSON: {_reason(error)}.") from error
 
 
 def read_body(request: Request) -> bytes | None:

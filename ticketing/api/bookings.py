@@ -39,9 +39,13 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(InitializeSchema)
 @blueprint.response(201, EventSchema, headers=creates("the event"))
-@documented(blueprint, 409, protected=True, takes_body=True)
+@documented(blueprint, "open_event", "event_exists", "invalid_schedule", tag="Events", protected=True, takes_body=True)
 def initialize(body: dict[str, Any]) -> Any:
-    """Open an event with a number of tickets."""
+    """Open an event.
+
+    It has a number of tickets, or ticket types with a number and a price each, and may have a place, times and limits.
+    They can be changed later.
+    """
     caller = caller_id()
     request = request_key(caller, body)
     body.setdefault("event_id", new_event_id(key_scope(caller)))
@@ -58,9 +62,30 @@ def initialize(body: dict[str, Any]) -> Any:
 @blueprint.arguments(BookSchema)
 @blueprint.response(201, OrderSchema, description="Confirmed", headers=creates("the order"))
 @blueprint.alt_response(202, schema=OrderSchema, description="Waiting", headers=creates("the order"))
-@documented(blueprint, 404, 409, takes_body=True)
+@documented(
+    blueprint,
+    "book",
+    "event_not_found",
+    "already_booked",
+    "sales_not_open",
+    "sales_closed",
+    "event_cancelled",
+    "exceeds_max_tickets_per_order",
+    "exceeds_max_tickets_per_user",
+    "exceeds_total_tickets",
+    "unknown_ticket_type",
+    "ticket_type_required",
+    "forbidden",
+    tag="Bookings",
+    takes_body=True,
+)
 def book(body: dict[str, Any]) -> Any:
-    """Book tickets, or join the waiting list when they cannot be had at once. `user_id` is the caller unless told."""
+    """Book tickets.
+
+    201: they are yours. 202: they cannot be had at once, and the order joins the waiting list; it gets all of its
+    tickets or none. `user_id` is the caller unless told. Send an `Idempotency-Key`, and repeat a request that got no
+    answer, or 503, with the same one.
+    """
     caller = caller_id()
     body["user_id"] = permissions.user_to_book_for(body.get("user_id"))
     request = request_key(caller, body)
@@ -77,9 +102,24 @@ def book(body: dict[str, Any]) -> Any:
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(BulkSchema)
 @blueprint.response(200, BulkResultsSchema, headers=replays())
-@documented(blueprint, 404, 409, protected=True, takes_body=True)
+@documented(
+    blueprint,
+    "book_many",
+    "event_not_found",
+    "sales_not_open",
+    "sales_closed",
+    "event_cancelled",
+    "bulk_refused",
+    tag="Bookings",
+    protected=True,
+    takes_body=True,
+)
 def book_many(body: dict[str, Any]) -> Any:
-    """Book for many users, one after the other, in one step. With `all_or_none` all are confirmed, or none."""
+    """Book for many users.
+
+    One after the other, in one step. `each`: every booking has a result of its own, the order or the problem that it
+    would have got alone. `all_or_none`: all are confirmed, or nothing is booked.
+    """
     caller = caller_id()
     request = request_key(caller, body)
     event_id = body["event_id"]
@@ -98,10 +138,23 @@ def book_many(body: dict[str, Any]) -> Any:
 @auth.required()
 @blueprint.arguments(CancelSchema)
 @blueprint.response(200, CancelledSchema, headers=replays())
-@documented(blueprint, 404, protected=True, takes_body=True)
+@documented(
+    blueprint,
+    "cancel",
+    "event_not_found",
+    "order_not_found",
+    "exceeds_order_quantity",
+    tag="Bookings",
+    protected=True,
+    takes_body=True,
+)
 def cancel(body: dict[str, Any]) -> Any:
-    """Give an order back, or some of its tickets. They go to the waiting list in the same step, first come, first
-    served."""
+    """Give an order back, or some of its tickets.
+
+    They go to the waiting list in the same step, first come, first served: `promoted` are the orders that moved up.
+    With a `quantity` the order stays, smaller. An order that waits leaves the list. An order that is cancelled already
+    stays so, and nothing else happens.
+    """
     caller = caller_id()
     request = request_key(caller, body)
     event_id = permissions.event_of_order_to_change(
@@ -122,6 +175,6 @@ def _status_of(order: Order) -> int:
 def _result(answer: Answer) -> dict[str, Any]:
     if answer.refusal is not None:
         problem = problem_of(answer.refusal)
-        return {"status": problem.status, "error": problem.body()}
+        return {"status": problem.status, "error": problem.body}
     assert answer.order is not None
     return {"status": _status_of(answer.order), "order": order_view(answer.order, answer.waiting_position)}

@@ -28,9 +28,13 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(ChangesQuerySchema, location="query")
 @blueprint.response(200, ChangePageSchema, headers=leads_on())
-@documented(blueprint, 404, 422, protected=True)
+@documented(blueprint, "list_changes", "event_not_found", "validation_failed", tag="Changes", protected=True)
 def changes(query: dict[str, Any], event_id: str) -> Any:
-    """What happened to an event after a version, in order. With `wait`, an empty page waits for the next change."""
+    """What happened to an event.
+
+    All changes after a version, in order, each with its orders as they were after it. With `wait`, an empty page waits
+    for the next change.
+    """
     if not is_event_id(event_id):
         raise EventNotFound(event_id)
     permissions.require_staff_of_event(event_id)

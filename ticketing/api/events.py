@@ -49,20 +49,25 @@ _STARTS_MS = re.compile("0|-?[1-9][0-9]{0,15}")
 
 @blueprint.get("/status/<event_id>")
 @blueprint.response(200, StatusSchema)
-@documented(blueprint, 404)
+@documented(blueprint, "get_status", "event_not_found", tag="Events")
 def status(event_id: str) -> SeenEvent:
-    """The tickets left and the length of the waiting list."""
+    """The status of an event.
+
+    Tickets left, booked and held, and how many orders wait. booked + available + held = total. It has every booking
+    that was answered before.
+    """
     return _seen_now(_state_of(event_id))
 
 
 @blueprint.get("/events")
 @blueprint.arguments(EventsQuerySchema, location="query")
 @blueprint.response(200, EventPageSchema, headers=leads_on())
-@documented(blueprint, 422)
+@documented(blueprint, "list_events", "validation_failed", tag="Events")
 def events(query: dict[str, Any]) -> Any:
-    """All events, those that begin first in front, those without a time at the end.
+    """List the events.
 
-    `status` is that of this moment. A page may have fewer events than `limit`, and a `next` all the same.
+    Those that begin first come first, those without a time last. `status` is that of this moment. A page may have
+    fewer events than `limit`, and a `next` all the same.
     """
     parts, at = services(), services().clock.now()
     deadline = parts.clock.monotonic() + left_s()
@@ -78,10 +83,15 @@ def events(query: dict[str, Any]) -> Any:
 
 @blueprint.get("/events/<event_id>")
 @blueprint.response(200, EventSchema, headers=tells("ETag", "The version, quoted."))
-@blueprint.alt_response(304, description="Unchanged: nothing but the headers.")
-@documented(blueprint, 404, 412)
+@blueprint.alt_response(
+    304, description="Unchanged: nothing but the headers.", headers=tells("ETag", "The version, quoted.")
+)
+@documented(blueprint, "get_event", "event_not_found", "precondition_failed", tag="Events")
 def event(event_id: str) -> Response:
-    """An event: its status and its details. With `If-None-Match` of the current version: 304."""
+    """An event.
+
+    Its status and its details. With `If-None-Match` of the current version: 304.
+    """
     state = _state_of(event_id)
     etag = str(state.version)
     # Werkzeug's make_conditional does not know `If-Match: *` (RFC 9110, 13.1.1), and its 412 is no problem+json.
@@ -98,9 +108,28 @@ def event(event_id: str) -> Response:
 @blueprint.arguments(UpdateSchema)
 @blueprint.response(200, UpdatedSchema, headers=tells("ETag", "The version, quoted."))
 @blueprint.doc(parameters=[IF_MATCH])
-@documented(blueprint, 404, 409, 412, 428, protected=True, takes_body=True, takes_key=False)
+@documented(
+    blueprint,
+    "update_event",
+    "event_not_found",
+    "event_cancelled",
+    "below_booked_tickets",
+    "too_many_promotions",
+    "precondition_failed",
+    "precondition_required",
+    "invalid_schedule",
+    "invalid_ticket_types",
+    tag="Events",
+    protected=True,
+    takes_body=True,
+    takes_key=False,
+)
 def update(body: dict[str, Any], event_id: str) -> Any:
-    """Change an event. More tickets go to the waiting list in the same step, first come, first served."""
+    """Change an event.
+
+    Only what is sent is changed, at the version that `If-Match` names. More tickets go to the waiting list in the same
+    step, first come, first served: `promoted` are the orders that moved up.
+    """
     _check_event_id(event_id)
     permissions.require_staff_of_event(event_id)
     command = Update(event_id=event_id, by=caller_id(), fields=body, version=_version_wanted())
@@ -112,9 +141,12 @@ def update(body: dict[str, Any], event_id: str) -> Any:
 @blueprint.post("/events/<event_id>/cancel")
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.response(200, EventSchema, headers=replays())
-@documented(blueprint, 404, protected=True, takes_key=True)
+@documented(blueprint, "cancel_event", "event_not_found", tag="Events", protected=True, takes_key=True)
 def cancel(event_id: str) -> Any:
-    """Sell no more tickets of an event, for good. Orders stay on record and may still be cancelled."""
+    """Cancel an event.
+
+    No more tickets are sold, for good. Orders stay on record and may still be cancelled.
+    """
     _check_event_id(event_id)
     permissions.require_staff_of_event(event_id)
     caller = caller_id()
@@ -125,18 +157,24 @@ def cancel(event_id: str) -> Any:
 
 @blueprint.get("/events/<event_id>/availability")
 @blueprint.response(200, AvailabilitySchema)
-@documented(blueprint, 404)
+@documented(blueprint, "get_availability", "event_not_found", tag="Events")
 def availability(event_id: str) -> EventState:
-    """The tickets that a new booking could get now."""
+    """The tickets of an event that can be had.
+
+    `available_tickets` is what a new booking could get now: none while somebody waits.
+    """
     return _state_of(event_id)
 
 
 @blueprint.get("/events/<event_id>/waiting-list")
 @blueprint.arguments(PageQuerySchema, location="query")
 @blueprint.response(200, WaitingPageSchema, headers=leads_on())
-@documented(blueprint, 404, 422)
+@documented(blueprint, "list_waiting", "event_not_found", "validation_failed", tag="Waiting list")
 def waiting_list(query: dict[str, Any], event_id: str) -> Any:
-    """Who waits, first come first, with the place in line for the ticket type. Staff see order and user too."""
+    """Who waits for an event.
+
+    First come first, each with the place in line for the ticket type. Staff of the event see order and user too.
+    """
     after = number_after(query)
     state = _state_of(event_id)
     names_shown = permissions.is_staff_of(state.event)
@@ -158,9 +196,14 @@ def waiting_list(query: dict[str, Any], event_id: str) -> Any:
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(OrdersQuerySchema, location="query")
 @blueprint.response(200, OrderPageSchema, headers=leads_on())
-@documented(blueprint, 404, 422, protected=True)
+@documented(
+    blueprint, "list_orders_of_event", "event_not_found", "validation_failed", tag="Orders", protected=True
+)
 def orders(query: dict[str, Any], event_id: str) -> Any:
-    """The orders of an event in the order of their arrival, cancelled ones too."""
+    """The orders of an event.
+
+    In the order of their arrival, cancelled ones too.
+    """
     after = number_after(query)
     state = _state_of(event_id)
     permissions.require_staff_of(state)
@@ -183,11 +226,12 @@ def orders(query: dict[str, Any], event_id: str) -> Any:
 @blueprint.response(
     200, {"type": "string"}, content_type="text/csv", headers=tells("Content-Disposition", "A file name.")
 )
-@documented(blueprint, 404, protected=True)
+@documented(blueprint, "export_orders", "event_not_found", tag="Orders", protected=True)
 def orders_csv(event_id: str) -> Response:
-    """All orders of an event for a spreadsheet, in the order of their arrival: a line each, below one with names.
+    """All orders of an event for a spreadsheet.
 
-    A cell that a spreadsheet might take for a formula begins with an apostrophe.
+    In the order of their arrival: a line each, below one with names. A cell that a spreadsheet might take for a
+    formula begins with an apostrophe.
     """
     state = _state_of(event_id)
     permissions.require_staff_of(state)

@@ -36,9 +36,7 @@ def key_scope(caller: str | None) -> str | None:
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        raise ApiProblem(
-            400, "invalid_idempotency_key", f"{HEADER} must be 1 to 255 visible ASCII characters."
-        )
+        raise ApiProblem.named("invalid_idempotency_key")
     # JSON keeps the parts apart, whatever characters they hold.
     return json.dumps([caller, request.method, request.path, key])
 

@@ -40,21 +40,25 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 
 @blueprint.get("/orders/<order_id>")
 @blueprint.response(200, OrderSchema)
-@documented(blueprint, 404)
+@documented(blueprint, "get_order", "order_not_found", tag="Orders")
 def order(order_id: str) -> Any:
-    """An order as it is now, with its place in line. The id is a secret: who has it may read the order, unless its
-    user has an account and it was booked with credentials: then only that user and staff."""
+    """An order as it is now.
+
+    With its place in line. The id is a secret: who has it may read the order, unless its user has an account and it
+    was booked with credentials: then only that user and staff.
+    """
     state, found = _readable(order_id)
     return order_view(found, state.waiting_position(found))
 
 
 @blueprint.get("/orders/<order_id>/history")
 @blueprint.response(200, HistorySchema)
-@documented(blueprint, 404)
+@documented(blueprint, "get_order_history", "order_not_found", tag="Orders")
 def history(order_id: str) -> Any:
-    """What happened to an order, when, and by whom, for those who may read it.
+    """What happened to an order.
 
-    Staff see all names. The owner sees who was concerned with his order, and nobody else sees any.
+    When, and by whom, for those who may read it. Staff see all names. The owner sees who was concerned with his order,
+    and nobody else sees any.
     """
     state, found = _readable(order_id)
     parts = services()
@@ -75,9 +79,27 @@ def history(order_id: str) -> Any:
 @auth.required()
 @blueprint.arguments(TransferSchema)
 @blueprint.response(201, TransferredSchema, headers=creates("the recipient's order"))
-@documented(blueprint, 404, 409, protected=True, takes_body=True)
+@documented(
+    blueprint,
+    "transfer",
+    "order_not_found",
+    "order_not_confirmed",
+    "already_booked",
+    "transfer_closed",
+    "event_cancelled",
+    "exceeds_order_quantity",
+    "exceeds_max_tickets_per_order",
+    "exceeds_max_tickets_per_user",
+    tag="Orders",
+    protected=True,
+    takes_body=True,
+)
 def transfer(body: dict[str, Any], order_id: str) -> Any:
-    """Give the tickets of an order, or some of them, to another user, who gets an order of his own."""
+    """Give tickets to another user.
+
+    All tickets of an order, or some of them: the recipient gets an order of his own, and `from` is what is left of the
+    sender's. It works when all is sold out too. A place in line cannot be given away.
+    """
     caller = caller_id()
     request = request_key(caller, body)
     event_id = permissions.event_of_order_to_change(order_id)
@@ -101,11 +123,12 @@ def transfer(body: dict[str, Any], order_id: str) -> Any:
 @auth.required()
 @blueprint.arguments(UserOrdersQuerySchema, location="query")
 @blueprint.response(200, OrderPageSchema, headers=leads_on())
-@documented(blueprint, 422, protected=True)
+@documented(blueprint, "list_orders", "validation_failed", tag="Orders", protected=True)
 def orders(query: dict[str, Any]) -> Any:
-    """The orders of a user, of all events, event by event: the caller's own, and for staff those in their events.
+    """The orders of a user.
 
-    A page may have fewer orders than `limit`, and a `next` all the same.
+    Of all events, event by event: the caller's own, and for staff those in their events. A page may have fewer orders
+    than `limit`, and a `next` all the same.
     """
     user_id = permissions.user_to_list(query.get("user_id"))
     after = text_after(query)

@@ -80,6 +80,25 @@ HTTP_CODES: Mapping[int, tuple[str, str]] = {
     500: ("internal_error", "Something went wrong on our side. The X-Request-ID finds it in the log."),
 }
 
+# Errors of the HTTP layer that have a code of their own: the status and what is said of it unless told otherwise.
+NAMED_CODES: Mapping[str, tuple[int, str]] = {
+    "invalid_json": (400, "The body is not valid JSON."),
+    "invalid_idempotency_key": (400, "Idempotency-Key must be 1 to 255 visible ASCII characters."),
+    "invalid_refresh_token": (401, "This refresh token is not valid any more: log in again."),
+    "authentication_not_configured": (
+        403,
+        "This service has no users. Its operator must set BASIC_AUTH_USERNAME and BASIC_AUTH_PASSWORD.",
+    ),
+    "tokens_not_configured": (403, "This service issues no tokens. Its operator must set JWT_SECRET_KEY."),
+    "wrong_password": (403, "This is not the present password."),
+    "user_not_found": (404, "There is no such user."),
+    "webhook_not_found": (404, "There is no such webhook."),
+    "account_in_settings": (409, "This account stands in the settings: its operator changes it there."),
+    "user_changed": (409, "The account was changed meanwhile. Look at it and try again."),
+    "user_exists": (409, "This user id is taken."),
+    "weak_password": (422, "This password is easily guessed."),
+}
+
 # Of Werkzeug's own headers, those that say something to a client; its Content-Type is for HTML.
 KEPT_HEADERS = frozenset({"Allow", "Retry-After", "Location", "Content-Range"})
 
@@ -107,12 +126,26 @@ class ApiProblem(Exception):
         self.members = members or {}
         super().__init__(self.detail)
 
+    @classmethod
+    def named(
+        cls,
+        code: str,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str | list[str]] | None = None,
+        members: Mapping[str, Any] | None = None,
+    ) -> ApiProblem:
+        """The problem with a code of NAMED_CODES."""
+        status, usual_detail = NAMED_CODES[code]
+        return cls(status, code, detail or usual_detail, headers=headers, members=members)
+
+    @property
     def body(self) -> dict[str, Any]:
         """What RFC 9457 calls a problem details object."""
         return {
             "type": TYPE_PREFIX + self.code,
             "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
+            "status": int(self.status),
             "detail": self.detail,
             "code": self.code,
             **self.members,
@@ -121,7 +154,7 @@ class ApiProblem(Exception):
     def response(self) -> Response:
         """The answer that carries this problem."""
         return Response(
-            json.dumps(self.body()), status=self.status, headers=dict(self.headers), content_type=MEDIA_TYPE
+            json.dumps(self.body), status=self.status, headers=dict(self.headers), content_type=MEDIA_TYPE
         )
 
 
@@ -166,7 +199,7 @@ def _bulk_results(error: errors.BulkRefused) -> list[dict[str, Any]]:
     problems = [
         problem_of(refused[index]) if index in refused else with_others for index in range(error.details["count"])
     ]
-    return [{"status": problem.status, "error": problem.body()} for problem in problems]
+    return [{"status": problem.status, "error": problem.body} for problem in problems]
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -126,6 +126,9 @@ class Instant(Timestamp):
         return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
+_NEVER: dict[str, Any] = {"not": {}}  # a property that must not be there, to /openapi.json
+
+
 class StrictSchema(Schema):
     """Input: what is not a field is refused.
 
@@ -205,21 +208,21 @@ class Price(fields.String):
     """An amount of money as digits, without its currency."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(metadata={"pattern": PRICE_PATTERN, "example": "25.00"}, **kwargs)
+        super().__init__(metadata={"pattern": PRICE_PATTERN, "examples": ["25.00"]}, **kwargs)
 
 
 class Currency(fields.String):
     """ISO 4217."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(validate=_is_currency, metadata={"pattern": "^[A-Z]{3}$", "example": "EUR"}, **kwargs)
+        super().__init__(validate=_is_currency, metadata={"pattern": "^[A-Z]{3}$", "examples": ["EUR"]}, **kwargs)
 
 
 class Code(fields.String):
     """The code of a ticket type."""
 
     def __init__(self, description: str = "The code of a ticket type.", **kwargs: Any) -> None:
-        about = {"description": description, "pattern": CODE_PATTERN, "example": "balcony"}
+        about = {"description": description, "pattern": CODE_PATTERN, "examples": ["balcony"]}
         super().__init__(validate=_is_code, metadata=about, **kwargs)
 
 
@@ -246,18 +249,18 @@ class DetailsSchema(StrictSchema):
 
     max_tickets_per_order = Whole(validate=validate.Range(1, TICKETS_PER_ORDER_MAX))
     max_tickets_per_user = Whole(validate=validate.Range(1, TOTAL_TICKETS_MAX), allow_none=True)
-    venue = Text(length_max=NAME_LENGTH_MAX, allow_none=True, metadata={"example": "City Hall"})
+    venue = Text(length_max=NAME_LENGTH_MAX, allow_none=True, metadata={"examples": ["City Hall"]})
     description = Text(length_max=DESCRIPTION_LENGTH_MAX, allow_none=True)
     timezone = fields.String(
         validate=_is_timezone,
         allow_none=True,
         metadata={
             "description": "Of the venue, for people: an IANA name.",
-            "example": "Europe/Berlin",
+            "examples": ["Europe/Berlin"],
             "format": "iana-time-zone",
         },
     )
-    starts_at = Instant(allow_none=True, metadata={"example": "2027-06-01T18:00:00Z"})
+    starts_at = Instant(allow_none=True, metadata={"examples": ["2027-06-01T18:00:00Z"]})
     ends_at = Instant(allow_none=True)
     sales_open_at = Instant(allow_none=True, metadata={"description": "Null: at once."})
     sales_close_at = Instant(allow_none=True, metadata={"description": "Null: when the event ends, if ever."})
@@ -268,8 +271,8 @@ class TicketTypeSchema(StrictSchema):
     """A ticket type of POST /initialize: free unless told."""
 
     code = Code(required=True)
-    name = Text(length_max=NAME_LENGTH_MAX, metadata={"description": "The code unless told.", "example": "Balcony"})
-    total_tickets = Whole(required=True, validate=validate.Range(1, TOTAL_TICKETS_MAX), metadata={"example": 40})
+    name = Text(length_max=NAME_LENGTH_MAX, metadata={"description": "The code unless told.", "examples": ["Balcony"]})
+    total_tickets = Whole(required=True, validate=validate.Range(1, TOTAL_TICKETS_MAX), metadata={"examples": [40]})
     price = Price()
     currency = Currency()
 
@@ -315,16 +318,16 @@ class InitializeSchema(DetailsSchema):
     class Meta(StrictSchema.Meta):
         json_schema = {
             "oneOf": [
-                {"required": ["name", "total_tickets"], "not": {"required": ["ticket_types"]}},
+                {"required": ["total_tickets"], "properties": {"ticket_types": _NEVER}},
                 {
-                    "required": ["name", "ticket_types"],
-                    "not": {"anyOf": [{"required": [name]} for name in ("total_tickets", "price", "currency")]},
+                    "required": ["ticket_types"],
+                    "properties": {"total_tickets": _NEVER, "price": _NEVER, "currency": _NEVER},
                 },
             ]
         }
 
-    name = Text(length_max=NAME_LENGTH_MAX, required=True, metadata={"example": "Concert"})
-    total_tickets = Whole(validate=validate.Range(1, TOTAL_TICKETS_MAX), metadata={"example": 100})
+    name = Text(length_max=NAME_LENGTH_MAX, required=True, metadata={"examples": ["Concert"]})
+    total_tickets = Whole(validate=validate.Range(1, TOTAL_TICKETS_MAX), metadata={"examples": [100]})
     price = Price()
     currency = Currency()
     ticket_types = fields.List(
@@ -333,7 +336,7 @@ class InitializeSchema(DetailsSchema):
         metadata={"description": "Instead of total_tickets, price and currency."},
     )
     event_id = _event_id(
-        metadata={"description": "Made for you when you send none.", "example": "concert-2027"}
+        metadata={"description": "Made for you when you send none.", "examples": ["concert-2027"]}
     )
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
@@ -382,8 +385,8 @@ class UpdateSchema(DetailsSchema):
 class BookSchema(StrictSchema):
     """POST /book."""
 
-    event_id = _event_id(required=True, metadata={"example": "concert-2027"})
-    user_id = UserId(metadata={"description": "The caller unless told.", "example": "ada"})
+    event_id = _event_id(required=True, metadata={"examples": ["concert-2027"]})
+    user_id = UserId(metadata={"description": "The caller unless told.", "examples": ["ada"]})
     quantity = Whole(
         load_default=1,
         validate=validate.Range(min=1),
@@ -395,7 +398,7 @@ class BookSchema(StrictSchema):
 class BulkBookingSchema(StrictSchema):
     """One booking of POST /bookings/bulk."""
 
-    user_id = UserId(required=True, metadata={"example": "ada"})
+    user_id = UserId(required=True, metadata={"examples": ["ada"]})
     quantity = Whole(load_default=1, validate=validate.Range(min=1))
     ticket_type = Code()
 
@@ -403,7 +406,7 @@ class BulkBookingSchema(StrictSchema):
 class BulkSchema(StrictSchema):
     """POST /bookings/bulk."""
 
-    event_id = _event_id(required=True, metadata={"example": "concert-2027"})
+    event_id = _event_id(required=True, metadata={"examples": ["concert-2027"]})
     mode = fields.String(
         load_default="each",
         validate=validate.OneOf(["each", "all_or_none"]),
@@ -417,7 +420,7 @@ class BulkSchema(StrictSchema):
 class TransferSchema(StrictSchema):
     """POST /orders/<order_id>/transfer."""
 
-    to_user_id = UserId(required=True, metadata={"example": "bob"})
+    to_user_id = UserId(required=True, metadata={"examples": ["bob"]})
     quantity = Whole(validate=validate.Range(min=1), metadata={"description": "All tickets unless told."})
 
 
@@ -427,17 +430,14 @@ class CancelSchema(StrictSchema):
     class Meta(StrictSchema.Meta):
         json_schema = {
             "oneOf": [
-                {
-                    "required": ["order_id"],
-                    "not": {"anyOf": [{"required": ["event_id"]}, {"required": ["user_id"]}]},
-                },
-                {"required": ["event_id", "user_id"], "not": {"required": ["order_id"]}},
+                {"required": ["order_id"], "properties": {"event_id": _NEVER, "user_id": _NEVER}},
+                {"required": ["event_id", "user_id"], "properties": {"order_id": _NEVER}},
             ]
         }
 
     order_id = Text(length_max=ORDER_ID_LENGTH_MAX)
-    event_id = _event_id(metadata={"example": "concert-2027"})
-    user_id = UserId(metadata={"example": "ada"})
+    event_id = _event_id(metadata={"examples": ["concert-2027"]})
+    user_id = UserId(metadata={"examples": ["ada"]})
     quantity = Whole(
         validate=validate.Range(min=1),
         metadata={"description": "So many tickets of it; the order stays, smaller. All of them unless told."},
@@ -464,7 +464,7 @@ class EventsQuerySchema(PageQuerySchema):
     status = fields.String(validate=validate.OneOf([status.value for status in EventStatus]))
     q = Text(
         length_max=NAME_LENGTH_MAX,
-        metadata={"description": "A text in name, venue or description, in any case.", "example": "hall"},
+        metadata={"description": "A text in name, venue or description, in any case.", "examples": ["hall"]},
     )
 
 
@@ -504,7 +504,7 @@ class RegisterSchema(StrictSchema):
         required=True,
         validate_more=[_is_account_name],
         post_load=normal,
-        metadata={"example": "ada", "pattern": ACCOUNT_NAME_PATTERN},
+        metadata={"examples": ["ada"], "pattern": ACCOUNT_NAME_PATTERN},
     )
     password = Password()
     role = fields.String(load_default=Role.CUSTOMER.value, validate=validate.OneOf([role.value for role in Role]))
@@ -546,11 +546,11 @@ class SubscribeSchema(StrictSchema):
         required=True,
         metadata={
             "description": "Where to POST to: https, a public address.",
-            "example": "https://example.com/tickets",
+            "examples": ["https://example.com/tickets"],
         },
     )
     event_id = _event_id(
-        metadata={"description": "Only of this event; an admin may leave it out.", "example": "concert-2027"}
+        metadata={"description": "Only of this event; an admin may leave it out.", "examples": ["concert-2027"]}
     )
     types = fields.List(
         fields.String(validate=validate.OneOf([kind.value for kind in NoticeType])),

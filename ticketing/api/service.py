@@ -20,17 +20,23 @@ blueprint = Blueprint("service", __name__, description="For load balancers and s
 
 @blueprint.get("/healthz")
 @blueprint.response(200, HealthSchema)
-@documented(blueprint)
+@documented(blueprint, "healthz", tag="Service")
 def healthz() -> dict[str, str]:
-    """The process answers. Says nothing about MongoDB: restarting this process would not mend that."""
+    """The process answers.
+
+    Says nothing about MongoDB: restarting this process would not mend that.
+    """
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
 @blueprint.response(200, HealthSchema)
-@documented(blueprint)
+@documented(blueprint, "readyz", "storage_unavailable", tag="Service")
 def readyz() -> dict[str, str]:
-    """MongoDB answers, and may be written."""
+    """The service can do its work.
+
+    MongoDB answers, and may be written.
+    """
     try:
         with pymongo.timeout(READY_TIMEOUT_S):
             hello = services().database.client.admin.command("hello")
@@ -43,7 +49,10 @@ def readyz() -> dict[str, str]:
 
 @blueprint.get("/metrics")
 @blueprint.response(200, {"type": "string"}, content_type=MEDIA_TYPE)
-@documented(blueprint)
+@documented(blueprint, "metrics", tag="Service")
 def metrics() -> Response:
-    """Requests, bookings, commits and tickets in figures, as Prometheus reads them. Over all workers of this host."""
+    """What Prometheus reads.
+
+    Requests, bookings, commits and tickets in figures. Over all workers of this host.
+    """
     return exposition()

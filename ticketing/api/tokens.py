@@ -71,9 +71,12 @@ class RefreshToken(NamedTuple):
 @blueprint.post("/auth/token")
 @auth.required()
 @blueprint.response(200, TokensSchema)
-@documented(blueprint, protected=True)
+@documented(blueprint, "log_in", "tokens_not_configured", tag="Tokens", protected=True, any_role=True)
 def token() -> Any:
-    """An access token and a refresh token for a user name and a password."""
+    """Log in.
+
+    An access token and a refresh token, for a user name and a password (HTTP Basic).
+    """
     if not auth.is_by_password():  # a token must not beget tokens that outlive it
         auth.refuse(HTTPStatus.UNAUTHORIZED)
     _refuse_without_key()
@@ -88,9 +91,20 @@ def token() -> Any:
 @blueprint.post("/auth/refresh")
 @blueprint.arguments(RefreshTokenSchema)
 @blueprint.response(200, TokensSchema)
-@documented(blueprint, takes_body=True, takes_key=False)
+@documented(
+    blueprint,
+    "refresh_tokens",
+    "invalid_refresh_token",
+    "tokens_not_configured",
+    tag="Tokens",
+    takes_body=True,
+    takes_key=False,
+)
 def refresh(body: dict[str, Any]) -> Any:
-    """New tokens for a refresh token, which ends with it. One that was used before ends the whole login."""
+    """Get new tokens.
+
+    For a refresh token, which ends with it. One that was used before ends the whole login.
+    """
     _refuse_without_key()
     used = RefreshToken.parsed(body["refresh_token"])
     if used is None:
@@ -108,9 +122,12 @@ def refresh(body: dict[str, Any]) -> Any:
 @blueprint.post("/auth/revoke")
 @blueprint.arguments(RefreshTokenSchema)
 @blueprint.response(204)
-@documented(blueprint, takes_body=True, takes_key=False)
+@documented(blueprint, "log_out", tag="Tokens", takes_body=True, takes_key=False)
 def revoke(body: dict[str, Any]) -> None:
-    """End a login by any of its refresh tokens. An unknown one is no error (RFC 7009, 2.2)."""
+    """Log out.
+
+    Ends a login by any of its refresh tokens. An unknown one is no error (RFC 7009, 2.2).
+    """
     if (ended := RefreshToken.parsed(body["refresh_token"])) is not None:
         services().sessions.remove(ended.family)
 
@@ -126,10 +143,8 @@ def _tokens(account: Account, refresh_token: RefreshToken) -> dict[str, Any]:
 
 def _refuse_without_key() -> None:
     if not authenticator().tokens.are_configured:
-        detail = "This service issues no tokens. Its operator must set JWT_SECRET_KEY."
-        raise ApiProblem(HTTPStatus.FORBIDDEN, "tokens_not_configured", detail)
+        raise ApiProblem.named("tokens_not_configured")
 
 
 def _invalid() -> ApiProblem:
-    detail = "This refresh token is not valid any more: log in again."
-    return ApiProblem(401, "invalid_refresh_token", detail, headers={"WWW-Authenticate": auth.CHALLENGE})
+    return ApiProblem.named("invalid_refresh_token", headers={"WWW-Authenticate": auth.CHALLENGE})

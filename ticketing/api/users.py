@@ -33,9 +33,21 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 @blueprint.post("/users")
 @blueprint.arguments(RegisterSchema)
 @blueprint.response(201, UserSchema, headers=tells("Location", "The path of the user."))
-@documented(blueprint, 409, takes_body=True, takes_key=False)
+@documented(
+    blueprint,
+    "register",
+    "user_exists",
+    "weak_password",
+    "forbidden",
+    tag="Users",
+    takes_body=True,
+    takes_key=False,
+)
 def register(body: dict[str, Any]) -> Any:
-    """Make an account. Only admins give a role other than `customer`, and where registration is theirs, any."""
+    """Make an account.
+
+    Only admins give a role other than `customer`, and where registration is theirs, any.
+    """
     caller = auth.current_caller()
     is_admin = caller is not None and caller.role is Role.ADMIN
     role = Role(body["role"])
@@ -45,7 +57,7 @@ def register(body: dict[str, Any]) -> Any:
         auth.refuse(HTTPStatus.FORBIDDEN if caller else HTTPStatus.UNAUTHORIZED)
     account = services().accounts.register(body["user_id"], role, _hash(body["password"], body["user_id"]))
     if account is None:
-        raise ApiProblem(409, "user_exists", "This user id is taken.")
+        raise ApiProblem.named("user_exists")
     return account, 201, {"Location": url_for("users.user", user_id=account.user_id)}
 
 
@@ -53,9 +65,12 @@ def register(body: dict[str, Any]) -> Any:
 @auth.required(Role.ADMIN)
 @blueprint.arguments(PageQuerySchema, location="query")
 @blueprint.response(200, UserPageSchema, headers=leads_on())
-@documented(blueprint, 422, protected=True)
+@documented(blueprint, "list_users", "validation_failed", tag="Users", protected=True)
 def users(query: dict[str, Any]) -> Any:
-    """All users by id, but for the admin of the settings."""
+    """All users.
+
+    By id; the admin of the settings is not among them.
+    """
     found = services().accounts.page(text_after(query), query["limit"] + 1)
     body, headers = page_of(iter(found), query["limit"], lambda account: account, lambda account: account.user_id)
     return body, 200, headers
@@ -64,9 +79,12 @@ def users(query: dict[str, Any]) -> Any:
 @blueprint.get("/users/me")
 @auth.required()
 @blueprint.response(200, UserSchema)
-@documented(blueprint, protected=True)
+@documented(blueprint, "get_me", tag="Users", protected=True, any_role=True)
 def me() -> Account:
-    """Who is calling."""
+    """Who is calling.
+
+    The user whose credentials came with the request.
+    """
     return current_account()
 
 
@@ -74,31 +92,60 @@ def me() -> Account:
 @auth.required()
 @blueprint.arguments(ChangeMyAccountSchema)
 @blueprint.response(200, UserSchema)
-@documented(blueprint, 409, protected=True, takes_body=True, takes_key=False)
+@documented(
+    blueprint,
+    "change_my_password",
+    "wrong_password",
+    "account_in_settings",
+    "user_changed",
+    "weak_password",
+    tag="Users",
+    protected=True,
+    any_role=True,
+    takes_body=True,
+    takes_key=False,
+)
 def change_me(body: dict[str, Any]) -> Account:
-    """Change one's password. It takes the old one, and ends all tokens."""
+    """Change one's password.
+
+    It takes the old one, and ends all tokens.
+    """
     account = current_account()
     _refuse_first_admin(account.user_id)
     if not auth.is_password_right(account.user_id, body["current_password"]):
-        raise ApiProblem(403, "wrong_password", "This is not the present password.")
+        raise ApiProblem.named("wrong_password")
     return _changed(account, body)
 
 
 @blueprint.delete("/users/me")
 @auth.required()
 @blueprint.response(204)
-@documented(blueprint, 409, protected=True)
+@documented(
+    blueprint,
+    "erase_me",
+    "account_in_settings",
+    "ledger_damaged",
+    tag="Users",
+    protected=True,
+    any_role=True,
+)
 def remove_me() -> None:
-    """Erase one's account, and one's name in all orders. A 503 has begun it: repeat it, with HTTP Basic."""
+    """Erase one's account.
+
+    And one's name in all orders, which stay under a pseudonym. A 503 has begun it: repeat it, with HTTP Basic.
+    """
     _erase(current_account().user_id)
 
 
 @blueprint.get("/users/<user_id>")
 @auth.required(Role.ADMIN)
 @blueprint.response(200, UserSchema)
-@documented(blueprint, 404, protected=True)
+@documented(blueprint, "get_user", "user_not_found", tag="Users", protected=True)
 def user(user_id: str) -> Account:
-    """A user."""
+    """A user.
+
+    For admins.
+    """
     return _account_of(user_id)
 
 
@@ -106,9 +153,23 @@ def user(user_id: str) -> Account:
 @auth.required(Role.ADMIN)
 @blueprint.arguments(ChangeAccountSchema)
 @blueprint.response(200, UserSchema)
-@documented(blueprint, 404, 409, protected=True, takes_body=True, takes_key=False)
+@documented(
+    blueprint,
+    "change_user",
+    "user_not_found",
+    "account_in_settings",
+    "user_changed",
+    "weak_password",
+    tag="Users",
+    protected=True,
+    takes_body=True,
+    takes_key=False,
+)
 def change(body: dict[str, Any], user_id: str) -> Account:
-    """Give a user another role or password. It ends all tokens of that user."""
+    """Give a user another role or password.
+
+    It ends all tokens of that user.
+    """
     _refuse_first_admin(user_id)
     return _changed(_account_of(user_id), body)
 
@@ -116,9 +177,14 @@ def change(body: dict[str, Any], user_id: str) -> Account:
 @blueprint.delete("/users/<user_id>")
 @auth.required(Role.ADMIN)
 @blueprint.response(204)
-@documented(blueprint, 404, 409, protected=True)
+@documented(
+    blueprint, "erase_user", "user_not_found", "account_in_settings", "ledger_damaged", tag="Users", protected=True
+)
 def remove(user_id: str) -> None:
-    """Erase an account, and its name in all orders; or a name that has orders and no account."""
+    """Erase a user.
+
+    The account, and its name in all orders; or a name that has orders and no account.
+    """
     if not _erase(normal(user_id)):
         raise _not_found()
 
@@ -141,7 +207,7 @@ def _changed(account: Account, body: dict[str, Any]) -> Account:
     password_hash = _hash(body["password"], account.user_id) if "password" in body else None
     changed = services().accounts.change(account, role=role, password_hash=password_hash)
     if changed is None:
-        raise ApiProblem(409, "user_changed", "The account was changed meanwhile. Look at it and try again.")
+        raise ApiProblem.named("user_changed")
     services().sessions.remove_of(account.user_id)
     return changed
 
@@ -150,15 +216,14 @@ def _hash(password: str, user_id: str) -> str:
     """The hash of a password that may be taken. Raises `ApiProblem` 422 for a weak one."""
     password = normal(password)
     if finding := weakness(password, user_id):
-        raise ApiProblem(422, "weak_password", finding, members={"errors": {"password": [finding]}})
+        raise ApiProblem.named("weak_password", finding, members={"errors": {"password": [finding]}})
     return authenticator().hash(password)
 
 
 def _refuse_first_admin(user_id: str) -> None:
     if services().accounts.is_first_admin(normal(user_id)):
-        detail = "This account stands in the settings: its operator changes it there."
-        raise ApiProblem(409, "account_in_settings", detail)
+        raise ApiProblem.named("account_in_settings")
 
 
 def _not_found() -> ApiProblem:
-    return ApiProblem(404, "user_not_found", "There is no such user.")
+    return ApiProblem.named("user_not_found")

@@ -43,9 +43,13 @@ SECRET_BYTES = 32
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(SubscribeSchema)
 @blueprint.response(201, NewWebhookSchema, headers=creates("the webhook"))
-@documented(blueprint, 404, protected=True, takes_body=True)
+@documented(blueprint, "create_webhook", "event_not_found", tag="Webhooks", protected=True, takes_body=True)
 def subscribe(body: dict[str, Any]) -> Any:
-    """Be told of what happens from now on: each notice is a signed POST to a URL (Standard Webhooks)."""
+    """Be told of what happens.
+
+    From now on each notice is a POST to a URL of yours, signed with the `secret` (Standard Webhooks). The secret is
+    shown this once.
+    """
     caller = _caller()
     key = request_key(caller.user_id, body)
     event_id = body.get("event_id")
@@ -79,9 +83,12 @@ def subscribe(body: dict[str, Any]) -> Any:
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(WebhooksQuerySchema, location="query")
 @blueprint.response(200, WebhookPageSchema, headers=leads_on())
-@documented(blueprint, 422, protected=True)
+@documented(blueprint, "list_webhooks", "validation_failed", tag="Webhooks", protected=True)
 def webhooks(query: dict[str, Any]) -> Any:
-    """The webhooks of the caller; for an admin those of all."""
+    """Your webhooks.
+
+    For an admin those of all.
+    """
     caller = _caller()
     created_by = None if caller.role is Role.ADMIN else caller.user_id
     found = services().webhooks.find_all(created_by, query["after"], query["limit"] + 1)
@@ -95,18 +102,24 @@ def webhooks(query: dict[str, Any]) -> Any:
 @blueprint.get("/webhooks/<webhook_id>")
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.response(200, WebhookSchema)
-@documented(blueprint, 404, protected=True)
+@documented(blueprint, "get_webhook", "webhook_not_found", tag="Webhooks", protected=True)
 def webhook(webhook_id: str) -> Subscription:
-    """A webhook, and how its receiver fares."""
+    """A webhook.
+
+    And how its receiver fares: since when and why it fails, or why the webhook was disabled.
+    """
     return _find(webhook_id)
 
 
 @blueprint.delete("/webhooks/<webhook_id>")
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.response(204)
-@documented(blueprint, 404, protected=True)
+@documented(blueprint, "delete_webhook", "webhook_not_found", tag="Webhooks", protected=True)
 def unsubscribe(webhook_id: str) -> Response:
-    """End a webhook. What is just being delivered may still arrive."""
+    """End a webhook.
+
+    What is just being delivered may still arrive.
+    """
     services().webhooks.remove(_find(webhook_id).webhook_id)
     return Response(status=204)
 
@@ -115,9 +128,14 @@ def unsubscribe(webhook_id: str) -> Response:
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(DeliveriesQuerySchema, location="query")
 @blueprint.response(200, DeliveryPageSchema)
-@documented(blueprint, 404, 422, protected=True)
+@documented(
+    blueprint, "list_deliveries", "webhook_not_found", "validation_failed", tag="Webhooks", protected=True
+)
 def deliveries(query: dict[str, Any], webhook_id: str) -> Any:
-    """The last attempts to deliver, 100 at most, the newest first."""
+    """The last attempts to deliver.
+
+    100 at most, the newest first.
+    """
     found = _find(webhook_id)
     return {"items": services().webhooks.deliveries(found.webhook_id, query["limit"]), "next": None}
 
@@ -126,11 +144,20 @@ def deliveries(query: dict[str, Any], webhook_id: str) -> Any:
 @auth.required(Role.ORGANIZER, Role.ADMIN)
 @blueprint.arguments(ReplayQuerySchema, location="query")
 @blueprint.response(202, WebhookSchema)
-@documented(blueprint, 404, 422, protected=True)
+@documented(
+    blueprint,
+    "replay_webhook",
+    "webhook_not_found",
+    "event_not_found",
+    "validation_failed",
+    tag="Webhooks",
+    protected=True,
+)
 def replay(query: dict[str, Any], webhook_id: str) -> Any:
-    """Deliver again what came after a version of an event. A webhook that was disabled is served again.
+    """Deliver again.
 
-    The notices have the same `webhook-id` as before, so that to ask twice does no harm.
+    What came after a version of an event is sent once more. A webhook that was disabled is served again. The notices
+    have the same `webhook-id` as before, so that to ask twice does no harm.
     """
     found = _find(webhook_id)
     event_id = found.event_id or query.get("event_id")
@@ -151,7 +178,7 @@ def _find(webhook_id: str) -> Subscription:
     caller = _caller()
     found = services().webhooks.find(webhook_id)
     if found is None or (caller.role is not Role.ADMIN and found.created_by != caller.user_id):
-        raise ApiProblem(404, "webhook_not_found", "There is no such webhook.")
+        raise ApiProblem.named("webhook_not_found")
     return found
 
 
