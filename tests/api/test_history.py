@@ -85,7 +85,33 @@ def test_who_did_it_is_told_to_whom_it_concerns(api: Api) -> None:
         refused(api.client.get(f"/orders/{ben}/history", auth=caller), 404, "order_not_found")
 
 
-def test_several_changes_in_one_commit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tickets_that_change_hands(api: Api) -> None:
+    """The chain can be followed both ways: each side names the other's order, and who handed the tickets on."""
+    api.update(total_tickets=3)
+    body = {"event_id": EVENT_ID, "quantity": 2}
+    first = api.client.post("/book", json=body, auth=ADA).json["order_id"]
+    path = f"/orders/{first}/transfer"
+    part = api.client.post(path, json={"to_user_id": "ben", "quantity": 1}, auth=ADA).json["order"]["order_id"]
+    rest = api.client.post(path, json={"to_user_id": "dan"}, auth=OLGA).json["order"]["order_id"]
+    chain = {
+        order_id: [
+            (entry["type"], entry["status"], entry["quantity"], entry["from"], entry["to"], entry["by"])
+            for entry in history(api, order_id, auth)
+        ]
+        for order_id, auth in ((first, ADA), (part, BEN), (rest, OLGA))
+    }
+    assert chain == {
+        first: [
+            ("booked", "confirmed", 2, None, None, "ada"),
+            ("transferred", "confirmed", 1, None, part, "ada"),
+            ("transferred", "cancelled", 1, None, rest, "olga"),
+        ],
+        part: [("transferred", "confirmed", 1, first, None, "ada")],
+        rest: [("transferred", "confirmed", 1, first, None, "olga")],
+    }
+
+
+def test_several_changes_in_one_commit(api: Api) -> None:
     """Those of the order are picked out, in order, and nothing of the others is."""
     order_id = book(api, ADA)
     ledger = api.services.database["ledger"]
