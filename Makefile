@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint openapi postman screenshot simulate fuzz soak audit clean
+.PHONY: help run test lint openapi postman screenshot simulate fuzz soak bench bench-check bench-record audit clean
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z]*\):[^#]*## */make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## */make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 # exec: a signal for make's child reaches the service itself, and make waits for it to end.
 run: $(VENV)/.installed  ## make the environment, start MongoDB and the service (Ctrl-C ends both)
@@ -60,6 +60,20 @@ audit: $(VENV)/.installed  ## known vulnerabilities of what the service runs on
 	@$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check \
 		pip-audit==$(PIP_AUDIT_VERSION)
 	@$(VENV)/audit/bin/pip-audit --strict --progress-spinner off -r requirements.txt
+
+ROUNDS ?= 5
+SECONDS ?= 5
+BENCH = $(BIN)/python -m tests.bench --rounds $(ROUNDS) --seconds $(SECONDS) \
+	$(if $(SUBJECTS),--subjects $(SUBJECTS)) $(if $(CONNECTIONS),--connections $(CONNECTIONS))
+
+bench: $(VENV)/.installed-dev  ## how fast, beside bare Flask: ROUNDS=5 SECONDS=5 SUBJECTS="book status" CONNECTIONS="32"
+	@$(BENCH)
+
+bench-check: $(VENV)/.installed-dev  ## the same, and whether a ratio has fallen behind the recorded one by 15 %
+	@$(BENCH) --recorded docs/performance.json
+
+bench-record: $(VENV)/.installed-dev  ## the same with growth and workers, written to docs/performance.md, .json and .png
+	@$(BENCH) --record
 
 clean:  ## remove the environment and caches; .env and the data under var/ stay
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache htmlcov

@@ -50,6 +50,38 @@ def test_an_answer_is_kept_for_a_time(accounts: Accounts, users: FakeUsers, cloc
     assert users.lookups == 2
 
 
+def test_a_crowd_of_new_names_costs_a_look_in_a_time(
+    accounts: Accounts, users: FakeUsers, clock: SteppingClock
+) -> None:
+    """All names that have an account are known for that time; who is among them is looked up."""
+    users.accounts["ben"] = Account("ben", Role.CUSTOMER, "hash", new_stamp())
+    for number in range(100):
+        assert accounts.recent(f"user {number}") is None
+    assert (users.lookups, users.countings) == (1, 1)
+    assert accounts.recent("ben") is users.accounts["ben"] and accounts.recent("admin") is ADMIN
+    users.accounts["cleo"] = Account("cleo", Role.CUSTOMER, "hash", new_stamp())  # by another worker
+    clock.sleep(RECENT_S)
+    assert accounts.recent("cleo") is users.accounts["cleo"]
+
+
+def test_too_many_names_are_not_kept(
+    accounts: Accounts, users: FakeUsers, clock: SteppingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then each name is looked up, and whether there are still too many is asked now and then."""
+    monkeypatch.setattr(module, "NAMES_MAX", 1)
+    for name in ("ben", "cleo"):
+        accounts.register(name, Role.CUSTOMER, "hash")
+    users.lookups = 0
+    for number in range(10):
+        assert accounts.recent(f"user {number}") is None
+    assert (users.lookups, users.countings) == (10, 1)
+    users.accounts.pop("ben")
+    clock.sleep(module.NAMES_RETRY_S)
+    for number in range(10):
+        assert accounts.recent(f"user {number}") is None
+    assert (users.lookups, users.countings) == (11, 2)
+
+
 def test_no_refusal_rests_on_memory(accounts: Accounts, users: FakeUsers) -> None:
     """Who has been registered, or changed, by another worker a moment ago is found."""
     assert accounts.recent("ada") is None
@@ -95,6 +127,7 @@ def test_a_look_that_was_under_way_does_not_bring_back_what_was(
 def test_memory_is_bounded(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names a crowd thinks of."""
     monkeypatch.setattr(module, "RECENT_MAX", 10)
+    monkeypatch.setattr(module, "NAMES_MAX", -1)
     for number in range(100):
         accounts.recent(f"user {number}")
     assert len(accounts._recent) == 10

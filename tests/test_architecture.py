@@ -21,6 +21,7 @@ INWARD: dict[str, set[str]] = {
     "feed": {"domain", "errors", "clock", "manager"},
     "accounts": {"domain", "errors", "clock"},
     "erasure": {"accounts", "manager", "domain", "errors", "clock"},
+    "turns": {"clock", "manager"},
     "passwords": set(),
     "delivery": {"delivery", "domain", "errors", "clock", "feed", "storage", "api", "addresses"},
     "errors": set(),

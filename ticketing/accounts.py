@@ -24,6 +24,12 @@ RECENT_S = 3.0
 
 RECENT_MAX = 20_000
 
+NAMES_MAX = 10_000
+"""As long as there are no more accounts than this, a worker knows all their names."""
+
+NAMES_RETRY_S = 60.0
+"""When there are more it counts them again after this time."""
+
 LOOKUP_DEADLINE_S = 4.0
 """Long enough for a new primary to be elected. Who has to wait for the look before it waits twice as long, and then
 there is little left for the rest of the request: an answer is promised within 10 s."""
@@ -39,6 +45,9 @@ class Users(Protocol):
 
     def page(self, after: str, limit: int, deadline: float) -> list[Account]:
         """The first `limit` accounts after an id, by id."""
+
+    def ids(self, limit: int, deadline: float) -> list[str]:
+        """The ids of `limit` accounts at most."""
 
     def add(self, account: Account, deadline: float) -> bool:
         """Write a new account. False: its name is taken."""
@@ -70,6 +79,8 @@ class Accounts:
         # `_changes`: how many accounts were changed here.
         self._lock = threading.Lock()
         self._changes = 0
+        # All names of the database and until when to believe that there are no others; None where there are too many.
+        self._names: tuple[frozenset[str] | None, float] = (frozenset(), 0.0)
         self._recent: OrderedDict[str, tuple[Account | None, float]] = OrderedDict()
 
     def exist(self) -> bool:
@@ -88,8 +99,14 @@ class Accounts:
 
     def recent(self, user_id: str) -> Account | None:
         """The account of a user as it is now or was within the last `RECENT_S`."""
+        now_s = self._clock.monotonic()
         account, until_s = self._recent.get(user_id, (None, 0.0))
-        return account if self._clock.monotonic() < until_s else self.fresh(user_id)
+        if now_s < until_s:
+            return account
+        names, until_s = self._names
+        if names is not None and now_s < until_s and user_id not in names and not self.is_first_admin(user_id):
+            return None
+        return self.fresh(user_id)
 
     def still(self, user_id: str, stamp: str) -> Account | None:
         """The account of a user if it still has this stamp."""
@@ -144,13 +161,20 @@ class Accounts:
         with self._lock:
             self._changes += 1
             self._recent.pop(user_id, None)
+            if self._names[0] is not None:
+                self._names = (frozenset(), 0.0)
 
     def _find(self, user_ids: Iterable[str]) -> dict[str, Account]:
         began_s, changes = self._clock.monotonic(), self._changes
-        found = self._users.find(user_ids, began_s + LOOKUP_DEADLINE_S)
+        deadline = began_s + LOOKUP_DEADLINE_S
+        found = self._users.find(user_ids, deadline)
+        ids = self._users.ids(NAMES_MAX + 1, deadline) if began_s >= self._names[1] else None
         with self._lock:
             if self._changes != changes:
                 return found  # it may be older than a change that was made here meanwhile
+            if ids is not None:
+                is_all = len(ids) <= NAMES_MAX
+                self._names = (frozenset(ids) if is_all else None, began_s + (RECENT_S if is_all else NAMES_RETRY_S))
             for user_id in user_ids:
                 self._recent.pop(user_id, None)
                 self._recent[user_id] = (found.get(user_id), began_s + RECENT_S)

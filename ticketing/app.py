@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Flask
@@ -46,6 +47,7 @@ from .storage.sessions import Sessions
 from .storage.users import COLLECTION as USERS
 from .storage.users import Users, durable
 from .storage.webhooks import Webhooks
+from .turns import shared_turns
 
 TIGHTLY_LIMITED = {
     "bookings.initialize",
@@ -57,6 +59,14 @@ TIGHTLY_LIMITED = {
 }
 AUTH_LIMITED = {"users.register", "tokens.token", "tokens.refresh", "tokens.revoke"}
 UNLIMITED = {"service.healthz", "service.readyz", "service.metrics"}
+
+
+class SynchronousFlask(Flask):
+    """Flask without coroutines. With each request it would ask each hook and each view whether it is one."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself."""
+        return func
 
 
 def create_app(
@@ -76,7 +86,7 @@ def create_app(
     clock = clock or SystemClock()
     client = client or connect(config.mongodb_uri or embedded.connect_or_start(config))
 
-    app = Flask(__name__, static_folder=None)
+    app = SynchronousFlask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # no redirects in HTML: a path is right, or a 404
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     cast(DefaultJSONProvider, app.json).sort_keys = False
@@ -112,6 +122,7 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
         deadline_s=config.request_deadline_s,
         state_orders_max=config.state_orders_max,
         queue_length_max=config.queue_length_max,
+        turns=shared_turns(clock),
     )
     feed = ChangeFeed(
         ledger,

@@ -20,11 +20,13 @@ from ticketing.config import Config as _Config
 from ticketing.embedded import EmbeddedError, connect_or_start
 from ticketing.event_table import SUFFIX as _EVENTS_SUFFIX
 from ticketing.logs import configure_logging
+from ticketing.turns import share as _share_turns
 
 _config = _Config.from_env()
 
-# The workers inherit both. prometheus_client looks for its folder when it is imported: not before this line.
+# The workers inherit all of this. prometheus_client looks for its folder when it is imported: not before this line.
 _http_errors.install()
+_share_turns()
 _metrics_folder = _Path(_config.data_dir, "metrics").absolute()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
 

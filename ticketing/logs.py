@@ -17,7 +17,7 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import IO, Any
 
@@ -65,7 +65,7 @@ def configure_logging(config: Config, stream: IO[str] | None = None) -> None:
     alone.
     """
     stream = stream or sys.stderr
-    redact = make_redactor(config)
+    redact = Redactor(config)
     as_json = config.log_format == "json" or (config.log_format == "auto" and not stream.isatty())
     handler = ServiceHandler(stream)
     handler.setFormatter(JsonFormatter(redact) if as_json else ConsoleFormatter(redact))
@@ -136,29 +136,37 @@ def _request_facts(response: Response, duration_s: float) -> dict[str, Any]:
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON: time, level, logger, message, the extras, request_id, exception."""
 
-    # RFC 3339 in UTC.
-    converter = time.gmtime  # type: ignore[assignment]
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
-
-    def __init__(self, redact: Callable[[Any], Any]) -> None:
+    def __init__(self, redact: Redactor) -> None:
         super().__init__()
         self._redact = redact
-        self._encode = json.JSONEncoder(ensure_ascii=False).encode
+        self._encode = json.JSONEncoder(ensure_ascii=False, default=redact).encode
+        self._second = (0, "")  # the latest, and how it is written
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line. Values that JSON does not know are written as their `str`."""
         line = {
-            "time": self.formatTime(record),
+            "time": self._time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self._redact(record.getMessage()),
+            "message": record.getMessage(),
         }
         for name, value in _extras(record).items():
-            line.setdefault(name, self._redact(value))
+            line.setdefault(name, value)
         if trace := _trace(record):
-            line["exception"] = self._redact(trace)
-        return self._encode(line)
+            line["exception"] = trace
+        try:
+            text = self._encode(line)
+        except TypeError:  # names that are no texts
+            text = ""
+        # One line in a million has something to hide: to look at all of it at once costs least.
+        return text if text and self._redact.passes(text) else self._encode(self._redact(line))
+
+    def _time(self, record: logging.LogRecord) -> str:
+        """RFC 3339 in UTC."""
+        second = int(record.created)
+        if self._second[0] != second:
+            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        return f"{self._second[1]}.{int(record.msecs):03d}Z"
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -167,7 +175,7 @@ class ConsoleFormatter(logging.Formatter):
     default_time_format = "%H:%M:%S"
     default_msec_format = "%s.%03d"
 
-    def __init__(self, redact: Callable[[Any], Any]) -> None:
+    def __init__(self, redact: Redactor) -> None:
         super().__init__()
         self._redact = redact
 
@@ -200,29 +208,35 @@ def _trace(record: logging.LogRecord) -> str:
     return "".join(parts).rstrip("\n")
 
 
-def make_redactor(config: Config) -> Callable[[Any], Any]:
-    """Return a function that takes a value to log and returns it as JSON can hold it, without secrets.
+class Redactor:
+    """Takes a value to log and returns it as JSON can hold it, without secrets.
 
     Secrets are the values of the settings that are marked so, and the password of any URI.
     """
-    settings = [getattr(config, each.name) for each in fields(config) if each.metadata["secret"]]
-    # URIs among the settings are dealt with as URIs, which leaves their host in the line. The longest first:
-    # one secret may begin with another.
-    literal = [text for text in settings if text and len(text) >= SECRET_LENGTH_MIN and "://" not in text]
-    literal.sort(key=len, reverse=True)
 
-    def redact(value: Any) -> Any:
+    def __init__(self, config: Config) -> None:
+        settings = [getattr(config, each.name) for each in fields(config) if each.metadata["secret"]]
+        # URIs among the settings are dealt with as URIs, which leaves their host in the line. The longest first:
+        # one secret may begin with another.
+        literal = [text for text in settings if text and len(text) >= SECRET_LENGTH_MIN and "://" not in text]
+        self._literal = sorted(literal, key=len, reverse=True)
+        self._suspicious = ["://", *literal, *(json.dumps(text, ensure_ascii=False)[1:-1] for text in literal)]
+
+    def passes(self, line: str) -> bool:
+        """Whether there is nothing to redact in a line of JSON."""
+        return not any(text in line for text in self._suspicious)
+
+    def __call__(self, value: Any) -> Any:
+        """The value without secrets."""
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, Mapping):
-            return {redact(str(name)): redact(item) for name, item in value.items()}
+            return {self(str(name)): self(item) for name, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [redact(item) for item in value]
+            return [self(item) for item in value]
         text = str(value)
         if "://" in text:
             text = URI_PASSWORD.sub(rf"\1{REDACTED}@", text)
-        for secret in literal:
+        for secret in self._literal:
             text = text.replace(secret, REDACTED)
         return text
-
-    return redact

@@ -17,6 +17,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,6 +48,10 @@ PROBE_DEADLINE_S = 3.0
 # twice. Then the next request looks again: a ledger that was repaired is served without a restart.
 DAMAGE_REMEMBERED_S = 5.0
 
+# Where several ask at once a leader waits for those who are just about to, for as long as others have something to do
+# (an event loop takes at most a millisecond for it), and all of them share one commit or one look at the ledger.
+GATHER_S = 0.0001
+
 # A commit stays far below MongoDB's 16 MB a document, and a deciding leader yields now and then.
 BATCH_CHANGES_MAX = 5_000
 
@@ -70,6 +75,24 @@ class Ledger(Protocol):
         """Which of these Idempotency-Keys were used, and in which events."""
 
 
+@dataclass(slots=True)
+class Turn:
+    """A turn to commit. `version`: where the event was when the last turn ended, 0 for unknown; then where it is."""
+
+    version: int = 0
+
+
+class Turns:
+    """Whose turn it is to commit to an event. Here everybody's at once; see turns.py."""
+
+    def turn(self, event_id: str) -> AbstractContextManager[Turn]:
+        """Wait for the turn of this process, not for long."""
+        return nullcontext(Turn())
+
+
+ALONE = Turns()
+
+
 class TicketManager:
     """Books, cancels and reads events. Thread-safe.
 
@@ -88,8 +111,10 @@ class TicketManager:
         deadline_s: float = 6.0,
         state_orders_max: int = 1_000_000,
         queue_length_max: int = 800,
+        turns: Turns | None = None,
     ) -> None:
         self._ledger = ledger
+        self._turns = turns or ALONE
         self._clock = clock
         self._deadline_s = deadline_s
         self._state_orders_max = state_orders_max
@@ -222,12 +247,18 @@ class TicketManager:
 
         Each leader serves one batch, its own request in it, so no thread works for others for long.
         """
-        with self._lock:
-            batch, queue.requests = queue.requests, []
+        batch: list[_Request] = []
         failure: Exception = StorageUnavailable()
         is_away, version = False, queue.state.version
         try:
-            self._settle(queue, batch, deadline)
+            if queue.is_crowded:
+                self._clock.sleep(GATHER_S)
+            with self._turn(queue) as turn:
+                batch += self._take(queue)
+                if queue.state.version < turn.version:
+                    queue.is_settled = False  # to decide before it is read would be in vain
+                self._settle(queue, batch, deadline)
+                turn.version = queue.state.version
         except StorageUnavailable:
             is_away = queue.state.version == version  # else the ledger was only too long to be read in time
             log.warning("storage unavailable", extra={"event_id": queue.event_id, "requests": len(batch)})
@@ -237,6 +268,7 @@ class TicketManager:
         except Exception as error:
             failure = error
         finally:  # even where the worker is being killed: nobody is left waiting
+            batch = batch or self._take(queue)
             for request in batch:
                 if not request.is_answered:
                     request.error = failure
@@ -250,6 +282,18 @@ class TicketManager:
         if queue.state.version != version:
             self.on_change(queue.event_id, queue.state.version)
             self.observer.changed(queue.state)
+
+    def _turn(self, queue: _EventQueue) -> AbstractContextManager[Turn]:
+        """The turn of this process, where something may have to be written."""
+        with self._lock:
+            writes = any(request.command for request in queue.requests)
+        return self._turns.turn(queue.event_id) if writes else ALONE.turn(queue.event_id)
+
+    def _take(self, queue: _EventQueue) -> list[_Request]:
+        with self._lock:
+            batch, queue.requests = queue.requests, []
+            queue.is_crowded = len(batch) > 1
+        return batch
 
     def _hand_over(self, queue: _EventQueue) -> None:
         if queue.requests:
@@ -425,13 +469,14 @@ class _Request:
 class _EventQueue:
     """One event in this process: its state, who waits for it, and whether one of them leads."""
 
-    __slots__ = ("event_id", "has_leader", "is_settled", "requests", "state")
+    __slots__ = ("event_id", "has_leader", "is_crowded", "is_settled", "requests", "state")
 
     def __init__(self, event_id: str) -> None:
         self.event_id = event_id
         self.state = EventState(event_id)
         self.requests: list[_Request] = []
         self.has_leader = False
+        self.is_crowded = False  # the last batch held several requests
         # False while a commit of ours may be in the ledger unseen, and at first: the next leader reads before
         # it decides.
         self.is_settled = False

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from flask import Flask, Response, current_app, g, request
@@ -74,11 +75,16 @@ def init_metrics(app: Flask, clock: Clock) -> Observer:
     table = EventTable(Path(folder) if folder else None)
     observer = CountingObserver(registry, table, clock)
 
+    @cache  # to find them takes longer than to count; there are few
+    def series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        return requests.labels(method, route, str(status)), durations.labels(route)
+
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
         method = request.method if request.method in METHODS else "other"
-        requests.labels(method, route, str(response.status_code)).inc()
-        durations.labels(route).observe(clock.monotonic() - g.request_begun_s)
+        answered, took = series(method, route, response.status_code)
+        answered.inc()
+        took.observe(clock.monotonic() - g.request_begun_s)
         return response
 
     app.after_request(count)

@@ -29,11 +29,12 @@ START_DEADLINE_S = 20.0
 
 
 class FakeUsers:
-    """Accounts in a dictionary, under their ids. Counts how often it is asked."""
+    """Accounts in a dictionary, under their ids. Counts how often it is asked for some, and for all names."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.lookups = 0
+        self.countings = 0
 
     def find(self, user_ids: Iterable[str], deadline: float) -> dict[str, Account]:
         """Those who are there."""
@@ -43,6 +44,11 @@ class FakeUsers:
     def page(self, after: str, limit: int, deadline: float) -> list[Account]:
         """The first after an id."""
         return [self.accounts[user_id] for user_id in sorted(self.accounts) if user_id > after][:limit]
+
+    def ids(self, limit: int, deadline: float) -> list[str]:
+        """The first."""
+        self.countings += 1
+        return list(self.accounts)[:limit]
 
     def add(self, account: Account, deadline: float) -> bool:
         """A new one."""

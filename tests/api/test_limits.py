@@ -23,8 +23,7 @@ from limits.storage import RedisStorage
 
 from ticketing.api import limits
 from ticketing.api.auth import Authenticator
-from ticketing.api.limits import CounterStorage, GuardedCounter, MemoryCounter, RedisCounter, Window
-from ticketing.clock import SystemClock
+from ticketing.api.limits import GuardedCounter, MemoryCounter, RedisCounter, Window
 from ticketing.config import Config
 
 from .conftest import SteppingClock, check_problem, refused
@@ -531,17 +530,6 @@ class TestGuardedCounter:
         assert guarded.hit_strictly("key", 60).hits == 1
         counter.error = ConnectionError("refused")
         assert [guarded.hit_strictly("key", 60).hits for _ in range(3)] == [1, 2, 3]
-
-
-class TestCounterStorage:
-    """The storage as flask-limiter sees it."""
-
-    @pytest.mark.parametrize("method", ["get", "get_expiry", "check", "reset", "clear"])
-    def test_counts_only(self, method: str) -> None:
-        """Whoever asks it for more than counting gets an error, not a wrong answer."""
-        storage = CounterStorage(CounterStorage.URI, counter=limits.make_counter(Config(), SystemClock()))
-        with pytest.raises(NotImplementedError):
-            getattr(storage, method)("key")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 
 from ticketing import logs
 from ticketing.config import Config
-from ticketing.logs import ServiceHandler, configure_logging, make_redactor
+from ticketing.logs import Redactor, ServiceHandler, configure_logging
 
 from .conftest import SteppingClock
 from .scratch import make_app
@@ -362,7 +362,7 @@ class TestSecrets:
     )
     def test_redacted(self, text: str, redacted: str) -> None:
         """The passwords of URIs and the secret settings are replaced, the rest of a text stays."""
-        assert make_redactor(CONFIG)(text) == redacted
+        assert Redactor(CONFIG)(text) == redacted
 
     @pytest.mark.parametrize("log_format", ["json", "console"])
     def test_everywhere(self, log_format: str) -> None:
@@ -382,14 +382,14 @@ class TestSecrets:
         """A URI among the settings loses its password only: where it leads may be told."""
         uris = {"mongodb_uri": "mongodb://ada:sesame@db.example/", "ratelimit_storage_uri": "redis://:pw@r"}
         config = Config(**uris)  # type: ignore[arg-type]
-        told = make_redactor(config)(f"{config.mongodb_uri} {config.ratelimit_storage_uri}")
+        told = Redactor(config)(f"{config.mongodb_uri} {config.ratelimit_storage_uri}")
         assert told == "mongodb://ada:***@db.example/ redis://:***@r"
 
     def test_short_secrets(self) -> None:
         """A very short password is not searched for: replaced inside ordinary words it would show itself."""
-        assert make_redactor(Config(basic_auth_password="a"))("a status") == "a status"
+        assert Redactor(Config(basic_auth_password="a"))("a status") == "a status"
 
     def test_longest_first(self) -> None:
         """Of two secrets of which one begins with the other, nothing is left."""
         config = Config(basic_auth_password="secret", jwt_secret_key="secret-and-much-longer-than-that")
-        assert make_redactor(config)("secret-and-much-longer-than-that secret") == "*** ***"
+        assert Redactor(config)("secret-and-much-longer-than-that secret") == "*** ***"

@@ -1,1 +1,1 @@
-"""Long runs that a maintainer starts. What tells whether they went well is tested with all else."""
+"""Runs that measure, which a maintainer starts. What tells whether they went well is tested with all else."""

@@ -76,6 +76,7 @@ def test_an_account_comes_back_as_it_was(users: Users) -> None:
     assert users.find(["ada", "ben", "cyd"], DEADLINE) == {"ada": ADA, "ben": other}
     assert users.page("", 5, DEADLINE) == [ADA, other]
     assert users.page("ada", 5, DEADLINE) == [other]
+    assert sorted(users.ids(5, DEADLINE)) == ["ada", "ben"] and len(users.ids(1, DEADLINE)) == 1
     users.remove("ada", DEADLINE)
     assert users.find(["ada"], DEADLINE) == {}
 

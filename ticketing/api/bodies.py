@@ -24,6 +24,10 @@ class StrictParser(FlaskParser):
 
     DEFAULT_UNKNOWN_BY_LOCATION = {"json": None, "query": None}
 
+    def use_args(self, argmap: Any, *args: Any, **kwargs: Any) -> Any:
+        """A schema given as a class is made here, once, and not with each request."""
+        return super().use_args(argmap() if isinstance(argmap, type) else argmap, *args, **kwargs)
+
     def load_json(self, req: Request, schema: Any) -> Any:
         """The body of the request. Raises `ApiProblem` 400, 413 or 415."""
         return read_json(req)

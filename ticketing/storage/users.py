@@ -62,6 +62,14 @@ class Users:
 
         return [_account(document) for document in retried(self._clock, deadline, read)]
 
+    def ids(self, limit: int, deadline: float) -> list[str]:
+        """The ids of `limit` accounts at most."""
+
+        def read() -> list[dict[str, Any]]:
+            return list(self._collection.find({}, {"_id": 1}).limit(limit).batch_size(limit))
+
+        return [document["_id"] for document in retried(self._clock, deadline, read)]
+
     def add(self, account: Account, deadline: float) -> bool:
         """Write a new account. False: its name is taken, nothing was written."""
         try:
