@@ -63,6 +63,25 @@ def test_a_sound_season_has_no_findings() -> None:
     assert findings(season()) == ""
 
 
+def test_a_line_that_moves_up_in_several_transitions_has_no_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one holds: the first is full, and the next goes on. One that is not full must leave nobody."""
+    monkeypatch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 2)
+    play = Rehearsal(3)
+    for user in ("ada", "bob", "cyd", "dan", "eve", "fay"):
+        play.book(user)
+    play.play(Update(event_id=EVENT_ID, fields={"sales_open_at": OPENING + timedelta(hours=1)}))
+    for user in ("ada", "bob", "cyd"):
+        play.cancel(user)
+    while (due := promote_due(play.state, OPENING + timedelta(hours=1))) is not None:
+        play.transitions.append(due)
+        play.state = fold(play.state, [due])
+    parts = commit_document(EVENT_ID, play.transitions, b"n" * 16)["transitions"]
+    assert [len(part["orders"]) for part in parts if part["type"] == "promoted"] == [2, 1]
+    assert re.search("leaves .* first in line, with 1 free", findings(parts))
+    monkeypatch.setattr("ticketing.audit._PROMOTED_AT_ONCE", 2)
+    assert findings(parts) == ""
+
+
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [

@@ -133,3 +133,13 @@ def test_what_is_no_quantity_is_refused(api: Api, quantity: object) -> None:
     api.book("ada", 3)
     assert list(refused(api.cancel("ada", quantity=quantity), 422, "validation_failed")["errors"]) == ["quantity"]
     assert api.status()["booked_tickets"] == 3
+
+
+def test_who_wants_fewer_is_told_the_place_in_line(api: Api) -> None:
+    """It is kept, and the repeat says so too."""
+    api.initialize(3)
+    for user_id, quantity in (("ada", 2), ("bob", 3), ("cyd", 2)):
+        api.book(user_id, quantity)
+    for _ in range(2):
+        order = api.cancel("cyd", quantity=1, key="fewer").json["order"]
+        assert (order["quantity"], order["status"], order["waiting_position"]) == (1, "waiting", 2)

@@ -129,7 +129,7 @@ class NaiveBoxOffice:
         if all_or_none and len(made) < len(bookings):
             self.orders = [order for order in self.orders if order not in made]
             failures = [(place, result) for place, result in enumerate(results) if "refused" in result]
-            return {"refused": "bulk_refused", "failures": failures}
+            return {"refused": "bulk_refused", "failures": failures, "count": len(bookings)}
         self.version += bool(made)
         return {"results": results}
 

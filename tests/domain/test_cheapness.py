@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ticketing.domain.commands import Cancel
+from ticketing.domain.commands import Booking, BookMany, Cancel, Transfer
 from ticketing.domain.decide import decide
 from ticketing.domain.fold import fold
 from ticketing.domain.model import EventState, Order, OrderStatus, Transition, TransitionType
@@ -83,6 +83,20 @@ def leave(state: EventState) -> object:
     return decide(state, Cancel(event_id=EVENT_ID, order_id=middle(state).order_id), OPENING)
 
 
+def hand_on(state: EventState) -> object:
+    """The ticket goes to somebody who does not wait."""
+    held = state.active_order_of("holder")
+    assert held is not None
+    given = Transfer(event_id=EVENT_ID, order_id=held.order_id, new_order_id=f"{EVENT_ID}.new", to_user_id="new")
+    return decide(state, given, OPENING)
+
+
+def book_many(state: EventState) -> object:
+    """Three join the end of the line."""
+    bookings = tuple(Booking(f"{EVENT_ID}.new{number}", f"new {number}") for number in range(3))
+    return decide(state, BookMany(event_id=EVENT_ID, bookings=bookings), OPENING)
+
+
 def position(state: EventState) -> object:
     """One's own position."""
     return state.waiting_position(middle(state))
@@ -98,7 +112,7 @@ def page(state: EventState) -> object:
     return [order for order, _ in zip(state.waiting_orders(middle(state).number), range(50), strict=False)]
 
 
-@pytest.mark.parametrize("act", [book, promote, leave, position, counts, page])
+@pytest.mark.parametrize("act", [book, promote, leave, hand_on, book_many, position, counts, page])
 def test_the_cost_does_not_grow_with_the_line(
     lines: tuple[EventState, EventState], act: Callable[[EventState], object]
 ) -> None:

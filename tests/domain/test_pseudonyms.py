@@ -62,11 +62,17 @@ def test_all_orders_of_a_user_go_to_the_pseudonym() -> None:
 def test_nothing_in_the_state_has_the_name() -> None:
     """Neither do the answers that are kept for repeated keys."""
     play = concert()
+    play.book_many(("eve",), ("ada",), request=request("many"))
+    play.transfer(play.order_of("ben").order_id, "fay", request=request("hand on"))
+    play.cancel("fay", request=request("cancel fay"))
     for number in (1, 2):
         play.play(CancelEvent(event_id=EVENT_ID, by="ben", request=request(f"the end {number}")))
     assert "'ada'" in repr(play.state)
-    erase(play, "ada")
-    assert "'ada'" not in repr(play.state) and "'ben'" in repr(play.state)
+    for name in ("ada", "cyd", "eve", "fay"):
+        erase(play, name)
+        assert f"'{name}'" not in repr(play.state) and "'ben'" in repr(play.state)
+    play.play(Pseudonymize(event_id=EVENT_ID, by="erased:1", user_id="ben", pseudonym="erased:1"))
+    assert "'ben'" not in repr(play.state)
 
 
 def test_a_repeated_key_gets_its_answer_without_the_name() -> None:

@@ -187,6 +187,15 @@ class RandomHistory(RuleBasedStateMachine):
             quantity=quantity,
         )
 
+    @rule(place=PLACES, quantity=MAYBE_QUANTITY, price=PRICES)
+    def transfer_after_a_new_price(self, place: int, quantity: int | None, price: str) -> None:
+        """To somebody who has nothing yet."""
+        confirmed = [order for order in self.naive.orders if order.status == "confirmed"]
+        if confirmed:
+            order = confirmed[place % len(confirmed)]
+            self.update([{"code": order.ticket_type, "price": price}], {}, {}, "*", False)
+            self.transfer(self.naive.orders[::-1].index(order), f"new {self.counter}", quantity, False)
+
     @precondition(lambda self: self.counter > 10)
     @rule(user_id=USERS, keyed=MAYBE_KEYED)
     def erase(self, user_id: str, keyed: bool) -> None:

@@ -1,6 +1,6 @@
 """What must be true after a run, read from the ledger's raw documents and the clients' histories.
 
-Shares no code with the domain: plain lists and dictionaries, replayed the slow way. Every violation is a
+Shares no code with the domain: plain lists and dictionaries, replayed the slow way (replay.py). Every violation is a
 sentence. What a client was told is compared with the event as it was right after the transition that the answer
 names, so an answer must be true, and must stay so.
 """
@@ -9,164 +9,122 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from .history import Attempt, History
+from .replay import Document, Moment, Replay, is_on_sale, transfers_are_over
 
-NOT_REMEMBERED = ("unavailable", "failed", "refused:event_not_found")
-ANSWERS = ("confirmed", "waiting", "cancelled", "initialized")
+NOT_REMEMBERED = ("unavailable", "failed", "refused:event_not_found", "refused:sales_not_open")
+ABOUT_ORDERS = ("confirmed", "waiting", "cancelled", "bulk")
+ANSWERS = (*ABOUT_ORDERS, "initialized", "updated")
 
 
 def violations(history: History) -> list[str]:
     """All that is not as promised; empty when everything is."""
     found: list[str] = []
     attempts = [attempt for attempt in history.attempts if attempt.returned is not None]
+    erased = [attempt.asked for attempt in history.attempts if attempt.kind == "erase"]
+    aliases = {asked["pseudonym"]: asked["user_id"] for asked in erased}
     replays: list[Replay] = []
     for event_id in sorted({attempt.event_id for attempt in history.attempts}):
         documents = [document for document in history.ledger if document["event_id"] == event_id]
         mine = [attempt for attempt in attempts if attempt.event_id == event_id]
-        replay = Replay(event_id, found)
-        replay.play(documents, mine)
-        _check_order_in_time(mine, replay, found)
+        replay = Replay(event_id, aliases, found)
+        _play(replay, documents, mine)
+        _check_order_in_time(mine, replay, history.began, found)
         replays.append(replay)
     for attempt in attempts:
         _check_end(attempt, history.longest_s, found)
     _check_keys(attempts, replays, found)
     _check_failures(attempts, replays, found)
+    _check_bulks(history.attempts, replays, found)
     return found
 
 
-class Replay:
-    """One event, transition by transition."""
+def _play(replay: Replay, documents: list[Document], attempts: list[Attempt]) -> None:
+    """Apply all transitions, and check at each what clients were told of it."""
+    told: dict[int, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        if attempt.outcome in (*ANSWERS, "read") and attempt.version is not None:
+            told[attempt.version].append(attempt)
+    for document in documents:
+        for transition in document["transitions"]:
+            if not replay.add(transition):
+                return
+            for attempt in told.pop(replay.last, ()):
+                _check_answer(attempt, replay)
+    for version in told:
+        replay.wrong(f"clients were told of version {version}, the ledger ends at {replay.last}")
 
-    def __init__(self, event_id: str, found: list[str]) -> None:
-        self.event_id = event_id
-        self.transitions: list[dict[str, Any]] = [{}]  # so that a version is a place
-        self.total = 0
-        self.statuses: dict[str, str] = {}
-        self.quantities: dict[str, int] = {}
-        self.users: dict[str, str] = {}
-        self.line: list[str] = []
-        # By user: [first version, first version after it, order] of each active order.
-        self.active: dict[str, list[list[Any]]] = defaultdict(list)
-        self._booked = 0
-        self._found = found
 
-    @property
-    def last(self) -> int:
-        """The version of the last transition."""
-        return len(self.transitions) - 1
+# Answers.
 
-    def play(self, documents: list[dict[str, Any]], attempts: list[Attempt]) -> None:
-        """Apply all transitions, and check at each what clients were told of it."""
-        told: dict[int, list[Attempt]] = defaultdict(list)
-        for attempt in attempts:
-            if attempt.outcome in (*ANSWERS, "read"):
-                told[attempt.version or 0].append(attempt)
-        for document in documents:
-            for transition in document["transitions"]:
-                if transition["version"] != len(self.transitions):
-                    self._wrong(f"transition {transition['version']} stands at place {len(self.transitions)}")
-                    return
-                self.transitions.append(transition)
-                if transition["type"] != "remembered":
-                    self._apply(transition)
-                for attempt in told.pop(self.last, ()):
-                    self._check_answer(attempt)
-        for version in told:
-            self._wrong(f"clients were told of version {version}, the ledger ends at {self.last}")
 
-    def active_at(self, user: str, version: int) -> str | None:
-        """The active order that a user had after the transition `version`."""
-        for first, after, order in self.active[user]:
-            if first <= version and (after is None or version < after):
-                return str(order)
-        return None
-
-    def _apply(self, transition: dict[str, Any]) -> None:
-        if "event" in transition:
-            self.total = transition["event"]["total_tickets"]
-        line_before, free_before = list(self.line), self.total - self._booked
-        promoted = []
-        for change in transition.get("orders", ()):
-            order, status = change["order_id"], change["status"]
-            before = self.statuses.get(order)
-            if before is None:
-                self._enter(change, line_before, free_before)
-            elif status == "cancelled":
-                self._leave(order, before)
-            else:
-                promoted.append(order)
-            if status == "confirmed" and before != "confirmed":
-                self._booked += self.quantities[order]
-            if before == "waiting" and order in self.line:
-                self.line.remove(order)
-            if status == "waiting":
-                self.line.append(order)
-            self.statuses[order] = status
-        in_line = [order for order in line_before if self.statuses[order] != "cancelled"]
-        if promoted != in_line[: len(promoted)]:
-            self._wrong(f"promoted {promoted}, the line was {in_line}")
-        if self._booked > self.total:
-            self._wrong(f"oversold, {self._booked} of {self.total}")
-        if self.line and self.quantities[self.line[0]] <= self.total - self._booked:
-            self._wrong(f"{self.line[0]} is first in line and fits, and still waits")
-
-    def _enter(self, change: dict[str, Any], line: list[str], free: int) -> None:
-        order, user = change["order_id"], change["user_id"]
-        if self.active_at(user, self.last) is not None:
-            self._wrong(f"a second active order of {user}")
-        self.quantities[order], self.users[order] = change["quantity"], user
-        self.active[user].append([self.last, None, order])
-        fits = not line and change["quantity"] <= free
-        if fits != (change["status"] == "confirmed"):
-            self._wrong(f"{order} is {change['status']}, with {free} free and {len(line)} in line")
-
-    def _leave(self, order: str, before: str) -> None:
-        if before == "cancelled":
-            self._wrong(f"{order} is cancelled twice")
-            return
-        if before == "confirmed":
-            self._booked -= self.quantities[order]
-        for span in self.active[self.users[order]]:
-            if span[2] == order:
-                span[1] = self.last
-
-    def _check_answer(self, attempt: Attempt) -> None:
-        """The answer says what the ledger says at its version."""
-        if attempt.outcome == "read":
-            self._check_read(attempt)
-            return
-        if attempt.outcome == "initialized":
-            return
+def _check_answer(attempt: Attempt, replay: Replay) -> None:
+    """The answer says what the ledger says at its version."""
+    _check_figures(attempt, replay)
+    transition = replay.transitions[-1]
+    named = [change["order_id"] for change in transition.get("orders", ())]
+    if attempt.outcome == "bulk":
+        _check_bulk(attempt, replay, named)
+    elif attempt.outcome in ABOUT_ORDERS:
         order = attempt.order_id or ""
-        place = self.line.index(order) + 1 if order in self.line else None
-        named = [change["order_id"] for change in self.transitions[-1].get("orders", ())]
-        if attempt.kind == "book" and named[:1] != [order]:
-            self._wrong(f"{name(attempt)}: {order} is not what happened")
+        mine = 1 if attempt.kind == "transfer" else 0
+        if attempt.kind in ("book", "transfer") and named[mine : mine + 1] != [order]:
+            replay.wrong(f"{name(attempt)}: {order} is not what happened")
         if attempt.promoted and attempt.promoted != named[1:]:
-            self._wrong(f"{name(attempt)}: told of {attempt.promoted}, promoted were {named[1:]}")
-        told, true = (attempt.outcome, attempt.position), (self.statuses.get(order), place)
+            replay.wrong(f"{name(attempt)}: told of {attempt.promoted}, promoted were {named[1:]}")
+        told = attempt.outcome, attempt.position
+        true = replay.orders.get(order, {}).get("status"), replay.place(order)
         if told != true:
-            self._wrong(f"{name(attempt)}: told {told}, the ledger says {true}")
+            replay.wrong(f"{name(attempt)}: told {told}, the ledger says {true}")
+        for each in ("order", "sender"):
+            _check_order(attempt, attempt.told.get(each), replay)
+    elif attempt.kind == "update" and transition["type"] == "updated" and attempt.promoted != named:
+        replay.wrong(f"{name(attempt)}: told of {attempt.promoted}, promoted were {named}")
 
-    def _check_read(self, attempt: Attempt) -> None:
-        free = self.total - self._booked
-        expected = {
-            "total": self.total,
-            "booked": self._booked,
-            "available": 0 if self.line else free,
-            "held": free if self.line else 0,
-            "waiting": self.line,
-            "positions": list(range(1, len(self.line) + 1)),
-            "statuses": self.statuses,
-        }
-        for what, seen in attempt.seen.items():
-            if seen != expected[what]:
-                self._wrong(f"{name(attempt)}: saw {what} {seen}, the ledger says {expected[what]}")
 
-    def _wrong(self, sentence: str) -> None:
-        self._found.append(f"{self.event_id} at {self.last}: {sentence}")
+def _check_bulk(attempt: Attempt, replay: Replay, named: list[str]) -> None:
+    """All orders of many bookings are of one transition, in their turn."""
+    results, bookings = attempt.told["results"], attempt.asked["orders"]
+    made = [each["order"]["order_id"] for each in results if "order" in each]
+    if made != named or len(results) != len(bookings):
+        replay.wrong(f"{name(attempt)}: told of {made}, made were {named}")
+    if attempt.asked["all_or_none"] and {each.get("order", each).get("status") for each in results} != {"confirmed"}:
+        replay.wrong(f"{name(attempt)}: neither all nor none: {results}")
+    for each in results:
+        _check_order(attempt, each.get("order"), replay)
+        if "order" in each and each["position"] != replay.place(each["order"]["order_id"]):
+            replay.wrong(f"{name(attempt)}: told position {each['position']} of {each['order']['order_id']}")
+
+
+def _check_order(attempt: Attempt, told: Document | None, replay: Replay) -> None:
+    """What an answer says of an order is so: how many tickets of which type, at which price. Names may be erased."""
+    if told is None:
+        return
+    true = replay.orders.get(told["order_id"], {})
+    for field, value in told.items():
+        if field != "user_id" and value != true.get(field):
+            replay.wrong(f"{name(attempt)}: told {field} {value}, the ledger says {true.get(field)}")
+
+
+def _check_figures(attempt: Attempt, replay: Replay) -> None:
+    free = {code: replay.free(code) for code in replay.totals}
+    held = sum(free[code] for code, line in replay.lines.items() if line)
+    expected = {
+        "total": replay.total,
+        "booked": replay.booked,
+        "available": sum(free.values()) - held,
+        "held": held,
+        "lines": replay.lines,
+        "statuses": {order_id: order["status"] for order_id, order in replay.orders.items()},
+        "stocks": {code: (replay.totals[code], replay.totals[code] - free[code]) for code in free},
+        "prices": replay.prices,
+    }
+    for what, seen in attempt.seen.items():
+        if seen != expected[what]:
+            replay.wrong(f"{name(attempt)}: saw {what} {seen}, the ledger says {expected[what]}")
 
 
 def _check_end(attempt: Attempt, longest_s: float, found: list[str]) -> None:
@@ -179,7 +137,9 @@ def _check_end(attempt: Attempt, longest_s: float, found: list[str]) -> None:
         found.append(f"{name(attempt)}: {attempt.outcome}")
 
 
-def _check_order_in_time(attempts: list[Attempt], replay: Replay, found: list[str]) -> None:
+def _check_order_in_time(
+    attempts: list[Attempt], replay: Replay, began: datetime | None, found: list[str]
+) -> None:
     """Whoever asks after an answer was given sees at least what it said."""
     moments = sorted(
         [(attempt.invoked, "ask", attempt) for attempt in attempts]
@@ -192,40 +152,123 @@ def _check_order_in_time(attempts: list[Attempt], replay: Replay, found: list[st
             at_least[attempt.invoked] = known
             continue
         least, version = at_least[attempt.invoked], attempt.version or 0
-        if attempt.outcome == "read" and version < least:
+        if attempt.outcome in ("read", "updated") and not attempt.replayed and version < least:
             found.append(f"{name(attempt)}: sees version {version} after {least} had been answered")
-        if attempt.outcome in ANSWERS and not attempt.replayed and not _is_second_cancellation(attempt, replay):
+        if attempt.outcome in ANSWERS and not attempt.replayed and not _may_be_old(attempt, replay):
             if version <= least:
                 found.append(f"{name(attempt)}: happened at {version}, after {least} had been answered")
         if attempt.outcome.startswith("refused:") and not attempt.replayed:
-            _check_refusal(attempt, least, replay, found)
+            if not _Refused(attempt, least, replay, began).is_true():
+                found.append(f"{name(attempt)}: {attempt.outcome} {attempt.told} was not true")
         if attempt.client == "observer" and version != replay.last:
             found.append(f"{name(attempt)}: sees {version} of {replay.last} when all is quiet")
         known = max(known, version)
 
 
-def _is_second_cancellation(attempt: Attempt, replay: Replay) -> bool:
-    """Cancelling a cancelled order by its id answers with the order as it has been since then."""
-    if attempt.kind != "cancel" or "order_id" not in attempt.asked:
-        return False
+def _may_be_old(attempt: Attempt, replay: Replay) -> bool:
+    """Whether the answer may tell of what had happened before.
+
+    Cancelling a cancelled order by its id answers with the order as it has been since then, a change of an event that
+    changes nothing with the event as it is. Many bookings that were all refused name no version.
+    """
     version = attempt.version or 0
     transition = replay.transitions[version] if version <= replay.last else {}
-    return attempt.key is None or transition.get("request", {}).get("key") != attempt.key
+    is_its_own = attempt.key is not None and transition.get("request", {}).get("key") == attempt.key
+    is_about_event = attempt.outcome == "updated"
+    is_second = attempt.kind == "cancel" and "order_id" in attempt.asked
+    return not is_its_own and (is_about_event or is_second or attempt.version is None)
 
 
-def _check_refusal(attempt: Attempt, least: int, replay: Replay, found: list[str]) -> None:
+class _Refused:
     """A refusal was true at some moment not before the request."""
-    user, order = attempt.asked.get("user_id", ""), attempt.order_id
-    since = range(least, replay.last + 1)
-    truths: dict[str, Callable[[], bool]] = {
-        "refused:already_booked": lambda: any(replay.active_at(user, then) == order for then in since),
-        "refused:order_not_found": lambda: any(replay.active_at(user, then) is None for then in since),
-        "refused:exceeds_total_tickets": lambda: attempt.asked["quantity"] > replay.total,
-        "refused:event_not_found": lambda: least == 0,
-        "refused:event_exists": lambda: replay.last > 0,
-    }
-    if not truths[attempt.outcome]():
-        found.append(f"{name(attempt)}: {attempt.outcome} {order or ''} was not true")
+
+    def __init__(self, attempt: Attempt, least: int, replay: Replay, began: datetime | None) -> None:
+        self.attempt, self.asked, self.told, self.replay = attempt, attempt.asked, attempt.told, replay
+        self.since = range(least, replay.last + 1)
+        self.moments = [replay.moments[then] for then in self.since]
+        self.times: list[datetime] = []
+        if began is not None:
+            assert attempt.returned_s is not None
+            # As the service counts them; it stands still for a part of a millisecond.
+            bounds = [attempt.invoked_s, attempt.returned_s]
+            self.times = [began + timedelta(milliseconds=int(each * 1000)) for each in bounds]
+
+    def is_true(self) -> bool:
+        """Whether it was."""
+        return TRUTHS[self.attempt.outcome.removeprefix("refused:")](self)
+
+    def already_booked(self) -> bool:
+        user = self.asked.get("to_user_id", self.asked.get("user_id", ""))
+        return any(self.replay.active_at(user, then) == self.told.get("order_id") for then in self.since)
+
+    def order_not_found(self) -> bool:
+        if "order_id" in self.asked:
+            return self.asked["order_id"] not in self.replay.orders
+        return any(self.replay.active_at(self.asked["user_id"], then) is None for then in self.since)
+
+    def exceeds_total_tickets(self) -> bool:
+        code = self.asked.get("ticket_type")
+        return any(
+            self.asked["quantity"] > moment.totals.get(code or next(iter(moment.totals)), 0)
+            for moment in self.moments
+            if moment.totals
+        )
+
+    def below_booked_tickets(self) -> bool:
+        """It was asked for less than was booked of a type, or held for its line."""
+        wanted = {each["code"]: each["total_tickets"] for each in self.asked.get("ticket_types", ())}
+        code, minimum = self.told["ticket_type"], self.told["minimum"]
+        wanted_total = wanted.get(code, self.asked.get("total_tickets"))
+        return wanted_total is not None and wanted_total < minimum and any(
+            moment.totals.get(code, 0) - moment.available(code) == minimum for moment in self.moments if moment.totals
+        )
+
+    def bulk_refused(self) -> bool:
+        """Not all would have been confirmed, at one of these moments."""
+        return any(not self._would_be_confirmed(then, self.replay.moments[then]) for then in self.since)
+
+    def _would_be_confirmed(self, then: int, moment: Moment) -> bool:
+        wanted: dict[str | None, int] = defaultdict(int)
+        users = [user for user, _, _ in self.asked["orders"]]
+        for _, quantity, code in self.asked["orders"]:
+            wanted[code] += quantity
+        return (
+            bool(moment.totals)
+            and len(set(users)) == len(users)
+            and all(self.replay.active_at(user, then) is None for user in users)
+            and all(quantity <= moment.available(code) for code, quantity in wanted.items())
+        )
+
+    def is_not_sold(self) -> bool:
+        """By the clock at one end of the request, or by what happened between."""
+        return any(not is_on_sale(moment.event, at) for moment in self.moments for at in self.times)
+
+    def is_called_off(self) -> bool:
+        return any(moment.event.get("cancelled_at") is not None for moment in self.moments)
+
+
+TRUTHS: dict[str, Callable[[_Refused], bool]] = {
+    "already_booked": _Refused.already_booked,
+    "order_not_found": _Refused.order_not_found,
+    "exceeds_total_tickets": _Refused.exceeds_total_tickets,
+    "event_not_found": lambda it: it.since.start == 0,
+    "event_exists": lambda it: it.replay.last > 0,
+    "event_cancelled": _Refused.is_called_off,
+    "sales_closed": _Refused.is_not_sold,
+    "sales_not_open": _Refused.is_not_sold,
+    "precondition_failed": lambda it: it.asked["version"] != it.told["version"] in it.since,
+    "below_booked_tickets": _Refused.below_booked_tickets,
+    "bulk_refused": _Refused.bulk_refused,
+    "exceeds_order_quantity": lambda it: it.asked["quantity"] > it.told["maximum"],
+    "order_not_confirmed": lambda it: it.told["order_status"] in ("waiting", "cancelled"),
+    "transfer_closed": lambda it: any(
+        transfers_are_over(moment.event, at) for moment in it.moments for at in it.times
+    ),
+    "invalid_schedule": lambda it: "sales_close_at" in it.asked or "sales_open_at" in it.asked,
+}
+
+
+# Effects.
 
 
 def _check_keys(attempts: list[Attempt], replays: list[Replay], found: list[str]) -> None:
@@ -241,19 +284,45 @@ def _check_keys(attempts: list[Attempt], replays: list[Replay], found: list[str]
         if attempt.key is not None and attempt.outcome not in NOT_REMEMBERED:
             answers[attempt.key].append(attempt)
     for key, group in answers.items():
-        told = {(a.outcome, a.order_id, a.version, a.position, tuple(a.promoted)) for a in group}
+        told = {_without_names((a.outcome, a.order_id, a.version, a.position, a.promoted, a.told)) for a in group}
         if len(told) > 1:
-            found.append(f"key {key.hex()[:6]} had {len(told)} answers: {sorted(map(str, told))}")
+            found.append(f"key {key.hex()[:6]} had {len(told)} answers: {sorted(told)}")
         if sum(not attempt.replayed for attempt in group) > 1:
             found.append(f"key {key.hex()[:6]} was carried out more than once")
 
 
+def _without_names(value: Any) -> str:
+    """An answer as a text, but for the users: they may be erased between two of them."""
+    if isinstance(value, dict):
+        return str({field: _without_names(each) for field, each in value.items() if field != "user_id"})
+    if isinstance(value, list | tuple):
+        return str([_without_names(each) for each in value])
+    return str(value)
+
+
 def _check_failures(attempts: list[Attempt], replays: list[Replay], found: list[str]) -> None:
     """Whoever was told that nothing was done finds nothing in the ledger."""
-    orders = {order for replay in replays for order in replay.statuses}
+    orders = {order for replay in replays for order in replay.orders}
     for attempt in attempts:
-        if attempt.outcome == "failed" and attempt.new_order_id in orders:
-            found.append(f"{name(attempt)}: told that nothing was done, {attempt.new_order_id} is in the ledger")
+        if attempt.outcome == "failed" and orders & set(attempt.new_order_ids):
+            found.append(f"{name(attempt)}: told that nothing was done, {attempt.new_order_ids} are in the ledger")
+
+
+def _check_bulks(attempts: list[Attempt], replays: list[Replay], found: list[str]) -> None:
+    """Many bookings are made in one transition, answered or not, and of all or none there are all or none."""
+    for attempt in attempts:
+        if attempt.kind != "bulk":
+            continue
+        mine = set(attempt.new_order_ids)
+        parts = [
+            made
+            for replay in replays
+            for transition in replay.transitions
+            if transition.get("type") == "bulk_booked"
+            and (made := mine & {change["order_id"] for change in transition["orders"]})
+        ]
+        if len(parts) > 1 or (parts and attempt.asked["all_or_none"] and parts != [mine]):
+            found.append(f"{name(attempt)}: made in parts, {parts} of {mine}")
 
 
 def name(attempt: Attempt) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 
 @dataclass
 class Attempt:
-    """One request as its client saw it, in plain values: the checker knows nothing of the domain."""
+    """One request as its client saw it, in plain values: the checker knows nothing of the domain.
+
+    `told` holds what the answer says of orders: `order` and, after a transfer, `sender`, each as in the ledger; of many
+    bookings `results`, each `{"order", "position"}` or `{"refused"}`; of a refusal its details. `seen` holds figures.
+    """
 
     client: str
-    kind: str  # initialize, book, cancel, read
+    kind: str  # initialize, book, bulk, cancel, transfer, update, end, erase, read
     event_id: str
     asked: dict[str, Any]
     key: bytes | None
@@ -19,15 +24,16 @@ class Attempt:
     invoked_s: float
     returned: int | None = None  # None: it was cut off, by a crash or the client's own time limit
     returned_s: float | None = None
-    # confirmed, waiting, cancelled, initialized, read, unavailable, failed; refused:<code>; error:<what>;
-    # turned away: there was no connection
+    # confirmed, waiting, cancelled, bulk, initialized, updated, read, unavailable, failed; refused:<code>;
+    # error:<what>; turned away: there was no connection
     outcome: str = "cut off"
-    new_order_id: str | None = None
+    new_order_ids: list[str] = field(default_factory=list)
     order_id: str | None = None
     version: int | None = None
     position: int | None = None
     promoted: list[str] = field(default_factory=list)
     replayed: bool = False
+    told: dict[str, Any] = field(default_factory=dict)
     seen: dict[str, Any] = field(default_factory=dict)
 
 
@@ -41,3 +47,4 @@ class History:
     faults: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     story: list[str] = field(default_factory=list)
+    began: datetime | None = None  # what the time 0 of the attempts is on the clock of the service, where that is known

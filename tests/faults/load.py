@@ -20,15 +20,14 @@ from .history import Attempt, History
 
 LONGEST_S = 10.0
 CLIENT_TIMEOUT_S = 15.0  # above what the service promises: whoever waits longer has found a violation
-OUTCOMES = {201: "confirmed", 202: "waiting", 200: "cancelled"}
 TRIES_MAX = 60
 
 
 class Load:
     """`connections` clients at work on one event, until told to stop.
 
-    `credentials` are those of an admin. Bookings and cancellations go out with an Idempotency-Key and are repeated
-    with it until they are answered; some are repeated although they were.
+    `credentials` are those of an admin. All but looks go out with an Idempotency-Key and are repeated with it until
+    they are answered; some are repeated although they were.
     """
 
     def __init__(
@@ -36,6 +35,7 @@ class Load:
     ) -> None:
         self.event_id = event_id
         self.attempts: list[Attempt] = []
+        self._order_ids: list[str] = []
         self._url = url
         self._credentials = credentials
         self._users = users
@@ -71,7 +71,7 @@ class Load:
 
     @property
     def answered(self) -> int:
-        """Bookings, cancellations and looks that were answered, 503s not counted."""
+        """Requests that were answered, 503s not counted."""
         return sum(
             attempt.returned is not None and attempt.outcome != "unavailable" for attempt in list(self.attempts)
         )
@@ -104,20 +104,29 @@ class Load:
             while not self._stop.is_set():
                 user = f"user-{rng.randrange(self._users)}"
                 what = rng.random()
-                if what < 0.5:
-                    body = {"event_id": self.event_id, "user_id": user, "quantity": rng.choice([1, 1, 1, 2])}
-                    self._until_answered(client, name, "book", body, rng)
+                quantity = rng.choice([1, 1, 1, 2])
+                if what < 0.45:
+                    self._until_answered(client, name, "book", {"user_id": user, "quantity": quantity}, rng)
+                elif what < 0.5:
+                    users = [f"user-{rng.randrange(self._users)}" for _ in range(3)]
+                    body = {"orders": [(user, quantity, None) for user in users], "all_or_none": rng.random() < 0.5}
+                    self._until_answered(client, name, "bulk", body, rng)
+                elif what < 0.6 and self._order_ids:
+                    order_id = rng.choice(self._order_ids[-50:])
+                    body = {"order_id": order_id, "to_user_id": user, "quantity": 1}
+                    self._until_answered(client, name, "transfer", body, rng)
                 elif what < 0.75:
-                    self._until_answered(client, name, "cancel", {"event_id": self.event_id, "user_id": user}, rng)
+                    part = {"quantity": 1} if rng.random() < 0.3 else {}
+                    self._until_answered(client, name, "cancel", {"user_id": user, **part}, rng)
                 else:
                     self._once(client, name, "read", {}, None)
 
     def _until_answered(
-        self, client: httpx.Client, name: str, kind: str, body: dict[str, Any], rng: random.Random
+        self, client: httpx.Client, name: str, kind: str, asked: dict[str, Any], rng: random.Random
     ) -> None:
         key = uuid.uuid4()
         for _ in range(TRIES_MAX):
-            attempt = self._once(client, name, kind, body, key)
+            attempt = self._once(client, name, kind, asked, key)
             is_answered = attempt.returned is not None and attempt.outcome != "unavailable"
             if is_answered and rng.random() < 0.9:
                 return
@@ -128,9 +137,8 @@ class Load:
                 time.sleep(0.1)
 
     def _once(
-        self, client: httpx.Client, name: str, kind: str, body: dict[str, Any], key: uuid.UUID | None
+        self, client: httpx.Client, name: str, kind: str, asked: dict[str, Any], key: uuid.UUID | None
     ) -> Attempt:
-        asked = {field: value for field, value in body.items() if field != "event_id"}
         attempt = Attempt(
             name, kind, self.event_id, asked, key.bytes if key else None, next(self._moments), time.monotonic()
         )
@@ -139,7 +147,8 @@ class Load:
             if kind == "read":
                 response = client.get(f"/status/{self.event_id}")
             else:
-                response = client.post(f"/{kind}", json=body, headers={"Idempotency-Key": str(key)})
+                path, body = _request(kind, self.event_id, asked)
+                response = client.post(path, json=body, headers={"Idempotency-Key": str(key)})
         except httpx.ConnectError:
             attempt.outcome = "turned away"
             return attempt
@@ -150,7 +159,20 @@ class Load:
             return attempt
         attempt.returned, attempt.returned_s = next(self._moments), time.monotonic()
         _note(attempt, response)
+        if attempt.kind in ("book", "transfer") and attempt.order_id is not None:
+            self._order_ids.append(attempt.order_id)
         return attempt
+
+
+def _request(kind: str, event_id: str, asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Path and body."""
+    if kind == "transfer":
+        return f"/orders/{asked['order_id']}/transfer", {name: asked[name] for name in ("to_user_id", "quantity")}
+    if kind == "bulk":
+        orders = [{"user_id": user, "quantity": quantity} for user, quantity, _ in asked["orders"]]
+        mode = "all_or_none" if asked["all_or_none"] else "each"
+        return "/bookings/bulk", {"event_id": event_id, "mode": mode, "orders": orders}
+    return f"/{kind}", {"event_id": event_id, **asked}
 
 
 def _note(attempt: Attempt, response: httpx.Response) -> None:
@@ -160,8 +182,8 @@ def _note(attempt: Attempt, response: httpx.Response) -> None:
     if response.status_code == 503:
         attempt.outcome = "unavailable" if "Retry-After" in response.headers else "error:503 without Retry-After"
     elif response.status_code in (404, 409, 422):
-        attempt.outcome, attempt.order_id = f"refused:{body['code']}", body.get("order_id")
-    elif response.status_code not in OUTCOMES:
+        attempt.outcome, attempt.told = f"refused:{body['code']}", body
+    elif response.status_code not in (200, 201, 202):
         attempt.outcome = f"error:{response.status_code} {response.text}"
     elif attempt.kind == "read":
         attempt.outcome, attempt.version = "read", body["version"]
@@ -171,8 +193,25 @@ def _note(attempt: Attempt, response: httpx.Response) -> None:
             "available": body["available_tickets"],
             "held": body["held_tickets"],
         }
+    elif attempt.kind == "bulk":
+        attempt.outcome, attempt.told = "bulk", {"results": [_result(each) for each in body["results"]]}
+        made = [each["order"] for each in body["results"] if "order" in each]
+        attempt.version = made[0]["version"] if made else None
     else:
-        order = body["order"] if attempt.kind == "cancel" else body
-        attempt.outcome, attempt.order_id = OUTCOMES[response.status_code], order["order_id"]
+        order = body if attempt.kind == "book" else body["order"]
+        attempt.outcome, attempt.order_id = order["status"], order["order_id"]
         attempt.version, attempt.position = order["version"], order["waiting_position"]
         attempt.promoted = [promoted["order_id"] for promoted in body.get("promoted", ())]
+        attempt.told = {"order": _order(order)}
+        if "from" in body:
+            attempt.told["sender"] = _order(body["from"])
+
+
+def _result(result: dict[str, Any]) -> dict[str, Any]:
+    if "error" in result:
+        return {"refused": result["error"]["code"]}
+    return {"order": _order(result["order"]), "position": result["order"]["waiting_position"]}
+
+
+def _order(order: dict[str, Any]) -> dict[str, Any]:
+    return {name: order[name] for name in ("order_id", "user_id", "quantity", "status", "ticket_type", "unit_price")}

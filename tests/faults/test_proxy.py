@@ -144,9 +144,9 @@ def _book_while_answers_are_cut(
 def _book(manager: TicketManager, number: int) -> Attempt:
     asked: dict[str, Any] = {"user_id": f"user-{number}", "quantity": 1}
     attempt = Attempt("client", "book", "hot", asked, None, 2 * number, time.monotonic())
-    attempt.new_order_id = f"hot.{number:022}"
+    attempt.new_order_ids = [f"hot.{number:022}"]
     try:
-        answer = manager.execute(Book(event_id="hot", order_id=attempt.new_order_id, **asked))
+        answer = manager.execute(Book(event_id="hot", order_id=attempt.new_order_ids[0], **asked))
     except NothingWasDone:
         attempt.outcome = "failed"
     else:

@@ -164,7 +164,8 @@ def cancel(body: dict[str, Any]) -> Any:
     answer = services().manager.execute(command, within_s=left_s())
     assert answer.order is not None
     promoted = [order_view(order) for order in answer.promoted]
-    return {"order": order_view(answer.order), "promoted": promoted}, 200, headers_of(answer)
+    order = order_view(answer.order, answer.waiting_position)  # smaller, it may still wait
+    return {"order": order, "promoted": promoted}, 200, headers_of(answer)
 
 
 def _status_of(order: Order) -> int:

@@ -86,6 +86,18 @@ class ReplicaSet:
 
     # What the primary does with a request that reached it.
 
+    def replace_name(self, event_id: str, version: int, name: str, pseudonym: str) -> Iterator[None]:
+        """As ticketing/storage/names.py does it, commit by commit: one before each `next`."""
+        for key in sorted(self._documents):
+            document = self._documents.get(key)
+            if document is None or document["event_id"] != event_id:
+                continue
+            for transition in document["transitions"]:
+                for change in transition.get("orders", ()) if transition["version"] <= version else ():
+                    if change.get("user_id") == name:
+                        change["user_id"] = pseudonym
+            yield
+
     def insert(self, document: Document) -> None:
         """Put the document on the primary; a majority has it later. Raises as the driver would."""
         if not self.has_primary:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ticketing.clock import tries
-from ticketing.domain.model import EventState, Transition
+from ticketing.domain import decide
+from ticketing.domain.commands import Transfer
+from ticketing.domain.fold import fold
+from ticketing.domain.model import EventState, OrderChange, OrderStatus, Transition
 from ticketing.errors import StorageUnavailable
 from ticketing.manager import TicketManager
 from ticketing.storage.documents import commit_document
@@ -84,10 +88,44 @@ class KeepingUnsettledState(TicketManager):
             raise
 
 
+# Rules of the domain, one of them wrong each.
+
+
+def promotions_in_one_line(state: EventState) -> Iterator[OrderChange]:
+    """Who waits for one ticket type holds up those who wait for another."""
+    free = {stock.ticket_type.code: stock.free_tickets for stock in state.stocks}
+    for order in state.waiting_orders():
+        if order.quantity > free[order.ticket_type]:
+            return
+        free[order.ticket_type] -= order.quantity
+        yield {"order_id": order.order_id, "status": OrderStatus.CONFIRMED}
+
+
+def serving_whether_sold_or_not(state: EventState, transition: Transition) -> Transition:
+    """Who waits moves up while sales are closed."""
+    after = fold(state, (transition._replace(request=None),))
+    promoted = tuple(decide._promotions(after))
+    assert after.event is not None
+    closed = not after.event.is_on_sale(transition.at)
+    return transition._replace(orders=transition.orders + promoted, sales_closed=closed)
+
+
+def transfer_that_takes_too_few(state: EventState, command: Transfer, at: datetime) -> Transition:
+    """A part of an order goes, and the sender keeps one ticket of it."""
+    transition = decide._transfer(state, command, at)
+    given, received = transition.orders
+    if "quantity" not in given or command.quantity == 1:
+        return transition
+    return transition._replace(orders=({**given, "quantity": given["quantity"] + 1}, received))
+
+
 CONTROLS = {
     "without the compare-and-set": Parts(ledger=WithoutCompareAndSet),
     "with read concern local": Parts(collection=ReadingLocally),
     "an ambiguous write taken for a failed one": Parts(ledger=AmbiguousMeansFailed),
     "without the nonce": Parts(ledger=WithoutNonce),
     "keeping state after an unsettled write": Parts(manager=KeepingUnsettledState),
+    "one waiting list for all ticket types": Parts(rules={"_promotions": promotions_in_one_line}),
+    "moving up while nothing is sold": Parts(rules={"_serving_the_line": serving_whether_sold_or_not}),
+    "a transfer that takes too few": Parts(rules={"_RULES": {**decide._RULES, Transfer: transfer_that_takes_too_few}}),
 }

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from ticketing.clock import Clock
-from ticketing.domain.commands import Book, Cancel, Command, Initialize
-from ticketing.domain.model import Answer, EventState, RequestKey
+from ticketing.domain import decide as decide_module
+from ticketing.domain.commands import (
+    Book,
+    Booking,
+    BookMany,
+    Cancel,
+    CancelEvent,
+    Command,
+    Initialize,
+    Pseudonymize,
+    Transfer,
+    Update,
+)
+from ticketing.domain.model import Answer, EventState, Order, RequestKey
+from ticketing.domain.tickets import TicketType
 from ticketing.errors import Refusal, Unavailable
 from ticketing.manager import TicketManager
 from ticketing.storage import ledger as ledger_module
@@ -17,13 +32,13 @@ from ticketing.storage.ledger import Ledger
 
 from ..history import Attempt, History
 from .collection import ReplicaSet, SimulatedCollection
-from .scheduler import Scheduler, SimulatedClock, SimulatedSignal, Task, forget_all
+from .scheduler import START, Scheduler, SimulatedClock, SimulatedSignal, Task, forget_all
 
 DEADLINE_S = 8.0
 ANSWER_WAY_S = 0.1
 REST_S = 600.0  # by then every story has come to an end
 PAGE_SIZE = 3  # a catch-up comes in pieces, and the world changes between them
-MANAGER_LOGGERS = ("ticketing.manager", "ticketing.storage.ledger")
+SECOND = timedelta(seconds=1)
 
 
 class NothingWasDone(Exception):
@@ -37,6 +52,7 @@ class Parts:
     manager: type[TicketManager] = TicketManager
     ledger: type[Ledger] = Ledger
     collection: type[SimulatedCollection] = SimulatedCollection
+    rules: Mapping[str, Any] = field(default_factory=dict)  # functions of ticketing.domain.decide, by name
 
 
 class World:
@@ -53,6 +69,7 @@ class World:
         self.attempts: list[Attempt] = []
         self.story: list[str] = []
         self.order_ids: list[str] = []
+        self.mood = str(self.rng.randint(1, 20))  # what kinds of events there are
         self.events = [f"event-{number}" for number in range(1, self.rng.choice([2, 2, 3]))]
         self.workers = [Worker(self, f"worker-{number}") for number in range(self.rng.randint(1, 3))]
         self.clients_left = 0
@@ -77,6 +94,7 @@ class World:
             dict(self.replica_set.faults),
             self.scheduler.steps,
             self.story,
+            START,
         )
 
     def now(self) -> int:
@@ -151,17 +169,17 @@ class Worker:
 
 
 class Client:
-    """Books, cancels and looks; repeats what went unanswered with the same Idempotency-Key."""
+    """Books, cancels, hands on, looks, changes events; repeats what went unanswered with the same Idempotency-Key."""
 
     def __init__(self, world: World, name: str, rng: random.Random) -> None:
         self.world = world
         self.name = name
         self.rng = rng
+        self.versions: dict[str, int] = {}  # of the events, as this client last heard of them
 
     def run(self) -> None:
         for event_id in self.world.events:
-            total = random.Random(event_id + str(len(self.world.workers))).randint(1, 6)
-            self._repeat("initialize", event_id, {"name": "Event", "total_tickets": total}, tries=30)
+            self._repeat("initialize", event_id, self._opening(event_id), tries=30)
         for _ in range(self.rng.randint(3, 9)):
             self._do_something()
             self.world.scheduler.sleep(self.rng.choice([0.0, 0.0, 0.001, 0.3]))
@@ -173,32 +191,110 @@ class Client:
             for event_id in self.world.events:
                 self._attempt("read", event_id, {}, None, worker, limit_s=60.0)
 
+    def _opening(self, event_id: str) -> dict[str, Any]:
+        """What all clients say of an event: plain, or with a price, or of two types; some open a little later."""
+        chance = random.Random(event_id + self.world.mood)
+        totals = [("seat", chance.randint(1, 5)), ("box", chance.randint(1, 3))][: chance.choice([0, 0, 1, 2])]
+        opening: dict[str, Any] = {"name": "Event", "sales_open_at": chance.choice([None, None, START + SECOND / 2])}
+        if not totals:
+            return {**opening, "total_tickets": chance.randint(1, 6)}
+        types = [{"code": code, "total_tickets": total, "price": "5.00"} for code, total in totals]
+        return {**opening, "ticket_types": types}
+
     def _do_something(self) -> None:
         event_id = self.rng.choice(self.world.events)
         what = self.rng.random()
-        user = f"user-{self.rng.randint(1, 8)}"
-        if what < 0.5:
-            self._repeat("book", event_id, {"user_id": user, "quantity": self.rng.choice([1, 1, 1, 2, 3])})
-        elif what < 0.65 and self.world.order_ids:
-            order_id = self.rng.choice(self.world.order_ids)
-            self._repeat("cancel", order_id.partition(".")[0], {"order_id": order_id})
-        elif what < 0.8:
-            self._repeat("cancel", event_id, {"user_id": user})
-        else:
-            self._attempt("read", event_id, {}, None, self.rng.choice(self.world.workers), limit_s=60.0)
+        for until, do in (
+            (0.42, self._book),
+            (0.54, self._cancel_by_id),
+            (0.66, self._cancel_of_user),
+            (0.77, self._transfer),
+            (0.83, self._book_many),
+            (0.92, self._update),
+            (0.935, self._erase),
+            (0.94, lambda event_id: self._repeat("end", event_id, {})),
+            (1.0, lambda event_id: self._attempt("read", event_id, {}, None, self._worker(), limit_s=60.0)),
+        ):
+            if what < until:
+                do(event_id)
+                return
 
-    def _repeat(self, kind: str, event_id: str, asked: dict[str, Any], tries: int = 6) -> None:
+    def _book(self, event_id: str) -> None:
+        self._repeat("book", event_id, {"user_id": self._user(), **self._tickets(event_id)})
+
+    def _book_many(self, event_id: str) -> None:
+        bookings = [(self._user(), *self._tickets(event_id).values()) for _ in range(self.rng.randint(2, 4))]
+        self._repeat("bulk", event_id, {"orders": bookings, "all_or_none": self.rng.random() < 0.5})
+
+    def _cancel_by_id(self, event_id: str) -> None:
+        if self.world.order_ids:
+            order_id = self.rng.choice(self.world.order_ids)
+            self._repeat("cancel", order_id.partition(".")[0], {"order_id": order_id, "quantity": self._part()})
+
+    def _cancel_of_user(self, event_id: str) -> None:
+        self._repeat("cancel", event_id, {"user_id": self._user(), "quantity": self._part()})
+
+    def _transfer(self, event_id: str) -> None:
+        if self.world.order_ids:
+            order_id = self.rng.choice(self.world.order_ids[-4:])
+            asked = {"order_id": order_id, "to_user_id": self._user(), "quantity": self._part()}
+            self._repeat("transfer", order_id.partition(".")[0], asked)
+
+    def _update(self, event_id: str) -> None:
+        """More or fewer tickets, another price, sales that close and open; half of it meant for a version."""
+        code = self.rng.choice(self._codes(event_id))
+        now = self.world.clock.now()
+        total = {"total_tickets": self.rng.randint(1, 7)}
+        asked: dict[str, Any] = self.rng.choice(
+            [
+                total if code is None else {"ticket_types": [{"code": code, **total}]},
+                *2 * [{"ticket_types": [{"code": code or "general", "price": self.rng.choice(["7.50", "10.00"])}]}],
+                {"sales_close_at": now + SECOND * self.rng.choice([0, 0.2, 1])},
+                {"sales_close_at": None},
+                {"sales_close_at": None, "sales_open_at": None},
+                *3 * [{"sales_close_at": None, "sales_open_at": now + SECOND * self.rng.choice([0, 0.2, 1])}],
+            ]
+        )
+        version = self.versions.get(event_id) if self.rng.random() < 0.5 else None
+        self._repeat("update", event_id, {**asked, "version": version})
+
+    def _erase(self, event_id: str) -> None:
+        user, pseudonym = self._user(), f"erased:{self.rng.randbytes(4).hex()}"
+        erased = self._repeat("erase", event_id, {"user_id": user, "pseudonym": pseudonym})
+        if erased.outcome == "updated":
+            assert erased.version is not None
+            for _ in self.world.replica_set.replace_name(event_id, erased.version, user, pseudonym):
+                self.world.scheduler.sleep(0.0005)
+
+    def _user(self) -> str:
+        return f"user-{self.rng.randint(1, 8)}"
+
+    def _worker(self) -> Worker:
+        return self.rng.choice(self.world.workers)
+
+    def _part(self) -> int | None:
+        return self.rng.choice([None, None, 1, 2])
+
+    def _codes(self, event_id: str) -> list[str | None]:
+        return [each["code"] for each in self._opening(event_id).get("ticket_types", ())] or [None]
+
+    def _tickets(self, event_id: str) -> dict[str, Any]:
+        quantity = self.rng.choice([1, 1, 1, 2, 3])
+        return {"quantity": quantity, "ticket_type": self.rng.choice(self._codes(event_id))}
+
+    def _repeat(self, kind: str, event_id: str, asked: dict[str, Any], tries: int = 6) -> Attempt:
         """One request until it is answered. Without a key it is sent only once."""
         key = self.rng.randbytes(16) if kind == "initialize" or self.rng.random() < 0.75 else None
         for _ in range(tries if key else 1):
             attempt = self._attempt(
-                kind, event_id, asked, key, self.rng.choice(self.world.workers), self.rng.choice([0.5, 4.0, 60.0])
+                kind, event_id, asked, key, self._worker(), self.rng.choice([0.5, 4.0, 60.0])
             )
             if attempt.returned is not None and attempt.outcome != "unavailable":
                 # Some ask again although they know.
                 if key is None or self.rng.random() < 0.8:
-                    return
+                    break
             self.world.scheduler.sleep(self.rng.choice([0.0, 0.1, 1.0]))
+        return attempt
 
     def _attempt(
         self,
@@ -225,25 +321,57 @@ class Client:
         if results:
             results[0]()
             attempt.returned, attempt.returned_s = world.now(), world.scheduler.time_s
-            if attempt.order_id is not None and attempt.kind == "book":
-                world.order_ids.append(attempt.order_id)
+            self.versions[event_id] = max(self.versions.get(event_id, 0), attempt.version or 0)
+            if attempt.outcome in ("confirmed", "waiting", "bulk"):
+                world.order_ids.extend(attempt.new_order_ids)
         world.tell(
-            f"{self.name} <- {attempt.outcome} {attempt.order_id or ''} version {attempt.version} "
-            f"position {attempt.position} promoted {attempt.promoted}{' replayed' if attempt.replayed else ''}"
+            f"{self.name} <- {'replayed ' * attempt.replayed}{attempt.outcome} {attempt.order_id or ''} "
+            f"version {attempt.version} position {attempt.position} promoted {attempt.promoted} told {attempt.told}"
         )
         return attempt
 
     def _command(self, attempt: Attempt) -> Command | None:
-        request = attempt.key and RequestKey(attempt.key, repr(attempt.asked).encode())
+        asked = attempt.asked
+        request = attempt.key and RequestKey(attempt.key, repr(asked).encode())
         common: dict[str, Any] = {"event_id": attempt.event_id, "request": request or None}
-        if attempt.kind == "initialize":
-            return Initialize(**common, **attempt.asked)
-        if attempt.kind == "book":
-            attempt.new_order_id = f"{attempt.event_id}.{self.rng.randbytes(11).hex()}"
-            return Book(**common, **attempt.asked, order_id=attempt.new_order_id)
-        if attempt.kind == "cancel":
-            return Cancel(**common, **attempt.asked)
-        return None
+        new = {"book": 1, "transfer": 1, "bulk": len(asked.get("orders", ()))}.get(attempt.kind, 0)
+        attempt.new_order_ids = [f"{attempt.event_id}.{self.rng.randbytes(11).hex()}" for _ in range(new)]
+        match attempt.kind:
+            case "initialize":
+                return _initialize(common, asked)
+            case "book":
+                return Book(**common, **asked, order_id=attempt.new_order_ids[0])
+            case "bulk":
+                pairs = zip(attempt.new_order_ids, asked["orders"], strict=True)
+                bookings = tuple(Booking(order_id, *booking) for order_id, booking in pairs)
+                return BookMany(**common, bookings=bookings, all_or_none=asked["all_or_none"])
+            case "cancel":
+                return Cancel(**common, **asked)
+            case "transfer":
+                return Transfer(**common, **asked, new_order_id=attempt.new_order_ids[0])
+            case "update":
+                fields = {name: value for name, value in asked.items() if name != "version"}
+                if "ticket_types" in fields:
+                    fields["ticket_types"] = [_priced(each) for each in fields["ticket_types"]]
+                return Update(**common, fields=fields, version=asked["version"])
+            case "end":
+                return CancelEvent(**common)
+            case "erase":
+                return Pseudonymize(**common, **asked)
+            case _:
+                return None
+
+
+def _priced(said: dict[str, Any]) -> dict[str, Any]:
+    """A ticket type, or a change of one, with its price as the domain has it."""
+    return {**said, "price": Decimal(said["price"]), "currency": "EUR"} if "price" in said else said
+
+
+def _initialize(common: dict[str, Any], asked: dict[str, Any]) -> Initialize:
+    types = tuple(TicketType(name=each["code"], **_priced(each)) for each in asked.get("ticket_types", ()))
+    details = {"sales_open_at": asked["sales_open_at"]}
+    total = asked.get("total_tickets", 0)
+    return Initialize(**common, name=asked["name"], total_tickets=total, ticket_types=types, details=details)
 
 
 def _carried_out(
@@ -257,8 +385,8 @@ def _carried_out(
         answer = manager.execute(command)
         return lambda: _note_answer(attempt, answer)
     except Refusal as refusal:
-        outcome, replayed, order_id = f"refused:{refusal.code}", refusal.replayed, refusal.details.get("order_id")
-        return lambda: _note(attempt, outcome=outcome, replayed=replayed, order_id=order_id)
+        outcome, replayed, details = f"refused:{refusal.code}", refusal.replayed, refusal.details
+        return lambda: _note(attempt, outcome=outcome, replayed=replayed, told=details)
     except Unavailable:
         return lambda: _note(attempt, outcome="unavailable")
     except NothingWasDone:
@@ -275,35 +403,77 @@ def _note(attempt: Attempt, **values: Any) -> None:
 
 def _note_answer(attempt: Attempt, answer: Answer) -> None:
     attempt.replayed = answer.replayed
-    if answer.event is not None:
-        attempt.outcome, attempt.version = "initialized", answer.event.version
-        return
-    assert answer.order is not None
-    attempt.outcome = answer.order.status.value
-    attempt.order_id, attempt.version = answer.order.order_id, answer.order.version
-    attempt.position = answer.waiting_position
     attempt.promoted = [order.order_id for order in answer.promoted]
+    if answer.event is not None:
+        attempt.outcome = "initialized" if attempt.kind == "initialize" else "updated"
+        attempt.version, attempt.seen = answer.event.version, _figures(answer.event)
+    elif answer.bulk:
+        attempt.outcome, attempt.told = "bulk", {"results": [_result(each) for each in answer.bulk]}
+        attempt.version = next((each.order.version for each in answer.bulk if each.order is not None), None)
+    else:
+        assert answer.order is not None
+        attempt.outcome = answer.order.status.value
+        attempt.order_id, attempt.version = answer.order.order_id, answer.order.version
+        attempt.position = answer.waiting_position
+        attempt.told = {"order": _order(answer.order)}
+        if answer.sender is not None:
+            attempt.told["sender"] = _order(answer.sender)
 
 
-def _note_state(attempt: Attempt, state: EventState) -> None:
-    attempt.outcome, attempt.version = "read", state.version
-    attempt.seen = {
+def _result(answer: Answer) -> dict[str, Any]:
+    if answer.order is None:
+        assert answer.refusal is not None
+        return {"refused": answer.refusal.code, **answer.refusal.details}
+    return {"order": _order(answer.order), "position": answer.waiting_position}
+
+
+def _order(order: Order) -> dict[str, Any]:
+    return {
+        "order_id": order.order_id,
+        "user_id": order.user_id,
+        "quantity": order.quantity,
+        "status": order.status.value,
+        "ticket_type": order.ticket_type,
+        "unit_price": str(order.unit_price),
+        "currency": order.currency,
+    }
+
+
+def _figures(state: EventState) -> dict[str, Any]:
+    assert state.event is not None
+    return {
         "total": state.total_tickets,
         "booked": state.booked_tickets,
         "available": state.available_tickets,
         "held": state.held_tickets,
-        "waiting": [order.order_id for order in state.waiting_orders()],
-        "positions": [state.waiting_position(order) for order in state.waiting_orders()],
+        "stocks": {kind.code: (kind.total_tickets, booked) for kind, booked, _ in state.stocks},
+        "prices": {each.code: (str(each.price), each.currency) for each in state.event.ticket_types},
+    }
+
+
+def _note_state(attempt: Attempt, state: EventState) -> None:
+    attempt.outcome, attempt.version = "read", state.version
+    lines: dict[str, dict[int | None, str]] = {stock.ticket_type.code: {} for stock in state.stocks}
+    for order in state.waiting_orders():
+        lines[order.ticket_type][state.waiting_position(order)] = order.order_id
+    attempt.seen = {
+        **_figures(state),
+        "lines": {code: [line.get(place) for place in range(1, len(line) + 1)] for code, line in lines.items()},
         "statuses": {order.order_id: order.status.value for order in state.orders_by_arrival()},
     }
 
 
 def run(seed: int, parts: Parts | None = None) -> History:
     """Play the story of one seed."""
-    page_size = ledger_module.PAGE_SIZE
+    parts = parts or Parts()
+    page_size, rules = ledger_module.PAGE_SIZE, {name: getattr(decide_module, name) for name in parts.rules}
     ledger_module.PAGE_SIZE = PAGE_SIZE
+    for name, rule in parts.rules.items():
+        setattr(decide_module, name, rule)
     try:
-        return World(seed, parts or Parts()).run()
+        return World(seed, parts).run()
     finally:
         ledger_module.PAGE_SIZE = page_size
+        for name, rule in rules.items():
+            setattr(decide_module, name, rule)
         forget_all()
