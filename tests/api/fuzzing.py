@@ -149,7 +149,7 @@ def settings(app: Flask, method: str | None, path: str | None, *, stateful: bool
     }
     if path != "/initialize":
         # An event that is there already can only be refused.
-        parameters["body.event_id"] = ("events", 0.6)
+        parameters["body.event_id"] = ("events", 0.8)
     as_admin = stateful or method is None or path is None or is_protected(method, path)
     return {
         "seed": SEED,

@@ -42,7 +42,7 @@ MET = {
     ("POST", "/auth/token"): {200, 401},
     ("POST", "/auth/refresh"): {400, 401, 415, 422},
     ("POST", "/auth/revoke"): {204, 400, 415, 422},
-    ("POST", "/webhooks"): {201, 400, 401, 404, 415, 422},
+    ("POST", "/webhooks"): {201, 400, 401, 415, 422},
     ("DELETE", "/webhooks/{webhook_id}"): {204, 401, 404},
     ("POST", "/webhooks/{webhook_id}/replay"): {202, 401, 404, 422},
 }

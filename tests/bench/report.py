@@ -74,7 +74,8 @@ class Run:
             wrk_cpu_ms=a_request(1e3 * outcome.wrk_cpu_s),
             reads=a_request(after.reads - before.reads),
             batch=round(transitions / commits, 1) if commits else None,
-            lost=round(1 - commits / inserts, 3) if commits else None,
+            # The two are counted a moment apart: nearly none lost may look like fewer than none.
+            lost=max(0.0, round(1 - commits / inserts, 3)) if commits else None,
             peak_mb=peak_mb,
         )
 
