@@ -13,7 +13,7 @@ from ..ids import new_event_id, new_order_id
 from ..passwords import normal
 from ..services import left_s, services
 from . import auth, permissions
-from .answers import caller_id, headers_of, seen_event
+from .answers import caller_id, headers_of, json_answer, seen_event
 from .auth import Role
 from .bodies import StrictParser
 from .idempotency import key_scope, request_key
@@ -28,6 +28,7 @@ from .schemas import (
     EventSchema,
     InitializeSchema,
     OrderSchema,
+    order_json,
     order_view,
 )
 
@@ -93,9 +94,9 @@ def book(body: dict[str, Any]) -> Any:
     command = Book(order_id=order_id, by=caller, request=request, **body)
     answer = services().manager.execute(command, within_s=left_s())
     assert answer.order is not None
-    status = _status_of(answer.order)
-    location = url_for("orders.order", order_id=answer.order.order_id)
-    return order_view(answer.order, answer.waiting_position), status, headers_of(answer, Location=location)
+    location = f"/orders/{answer.order.order_id}"  # ids need no quoting, and url_for takes as long as all of this
+    body = order_json(answer.order, answer.waiting_position)
+    return json_answer(body, _status_of(answer.order), headers_of(answer, Location=location))
 
 
 @blueprint.post("/bookings/bulk")
@@ -163,9 +164,9 @@ def cancel(body: dict[str, Any]) -> Any:
     command = Cancel(event_id=event_id, by=caller, request=request, **body)
     answer = services().manager.execute(command, within_s=left_s())
     assert answer.order is not None
-    promoted = [order_view(order) for order in answer.promoted]
-    order = order_view(answer.order, answer.waiting_position)  # smaller, it may still wait
-    return {"order": order, "promoted": promoted}, 200, headers_of(answer)
+    promoted = [order_json(order) for order in answer.promoted]
+    order = order_json(answer.order, answer.waiting_position)  # smaller, it may still wait
+    return json_answer({"order": order, "promoted": promoted}, 200, headers_of(answer))
 
 
 def _status_of(order: Order) -> int:

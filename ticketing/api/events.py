@@ -16,7 +16,7 @@ from ..ids import is_event_id
 from ..services import is_late, left_s, services
 from ..storage.catalog import Place
 from . import auth, exports, permissions
-from .answers import caller_id, headers_of, seen_event
+from .answers import caller_id, headers_of, json_answer, seen_event
 from .auth import Role
 from .bodies import StrictParser
 from .idempotency import request_key
@@ -37,6 +37,7 @@ from .schemas import (
     UpdateSchema,
     WaitingPageSchema,
     order_view,
+    status_json,
 )
 
 blueprint = Blueprint("events", __name__, description="See what an event has left, and who waits.")
@@ -50,13 +51,13 @@ _STARTS_MS = re.compile("0|-?[1-9][0-9]{0,15}")
 @blueprint.get("/status/<event_id>")
 @blueprint.response(200, StatusSchema)
 @documented(blueprint, "get_status", "event_not_found", tag="Events")
-def status(event_id: str) -> SeenEvent:
+def status(event_id: str) -> Response:
     """The status of an event.
 
     Tickets left, booked and held, and how many orders wait. booked + available + held = total. It has every booking
     that was answered before.
     """
-    return _seen_now(_state_of(event_id))
+    return json_answer(status_json(_state_of(event_id), services().clock.now()))
 
 
 @blueprint.get("/events")

@@ -901,6 +901,9 @@ class ProblemSchema(Schema):
     )
 
 
+_COUNTS = ("total_tickets", "available_tickets", "booked_tickets", "held_tickets", "waiting_list_count")
+
+
 class SeenEvent:
     """An event as `EventSchema` shows it at a time: whether it is on sale is a matter of the clock."""
 
@@ -916,6 +919,53 @@ class SeenEvent:
 def order_view(order: Order, waiting_position: int | None = None) -> dict[str, Any]:
     """An order as `OrderSchema` shows it: its place in line is not a part of it, others move it."""
     return order._asdict() | {"total_price": order.total_price, "waiting_position": waiting_position}
+
+
+def order_json(order: Order, waiting_position: int | None = None) -> dict[str, Any]:
+    """What `OrderSchema` makes of it, at a tenth of the cost: for the answers that many wait for."""
+    created_at = rfc3339(order.created_at)
+    return {
+        "order_id": order.order_id,
+        "event_id": order.event_id,
+        "user_id": order.user_id,
+        "ticket_type": order.ticket_type,
+        "quantity": order.quantity,
+        "unit_price": str(order.unit_price),
+        "total_price": str(order.total_price),
+        "currency": order.currency,
+        "status": order.status.value,
+        "waiting_position": waiting_position,
+        "created_at": created_at,
+        "updated_at": created_at if order.updated_at is order.created_at else rfc3339(order.updated_at),
+        "version": order.version,
+    }
+
+
+def status_json(state: EventState, at: datetime) -> dict[str, Any]:
+    """What `StatusSchema` makes of an event that is initialized, at a tenth of the cost."""
+    assert state.event is not None
+    stocks = [
+        {
+            "code": stock.ticket_type.code,
+            "name": stock.ticket_type.name,
+            "price": str(stock.ticket_type.price),
+            "currency": stock.ticket_type.currency,
+            "total_tickets": stock.ticket_type.total_tickets,
+            "available_tickets": stock.available_tickets,
+            "booked_tickets": stock.booked_tickets,
+            "held_tickets": stock.held_tickets,
+            "waiting_list_count": stock.waiting_list_count,
+        }
+        for stock in state.stocks
+    ]
+    return {
+        "event_id": state.event_id,
+        "name": state.event.name,
+        "status": state.status_at(at).value,
+        **{name: sum(stock[name] for stock in stocks) for name in _COUNTS},
+        "version": state.version,
+        "ticket_types": stocks,
+    }
 
 
 def change_view(change: Change) -> dict[str, Any]:

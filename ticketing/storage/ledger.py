@@ -25,6 +25,7 @@ from ..domain.model import EventState, Transition
 from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
 from .documents import commit_document, ledger_id, transitions_of
+from .inserts import SharedInserts
 from .retries import attempt, log_retry, retried
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Ledger:
         new_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(16),
     ) -> None:
         self._collection = collection
+        self._inserts = SharedInserts(collection, clock)
         self._clock = clock
         self._new_nonce = new_nonce
 
@@ -76,7 +78,7 @@ class Ledger:
         for _ in tries(self._clock, deadline):
             try:
                 with self._attempt(deadline):
-                    self._collection.insert_one(document)
+                    self._inserts.insert_one(document, deadline)
                 return True
             except DuplicateKeyError:
                 if not unsettled:

@@ -23,7 +23,12 @@ ATTEMPT_S = 2.5
 
 def attempt(clock: Clock, deadline: float) -> Any:
     """Bounds one try. The driver takes it for all that it does inside: selection, pool, socket, server."""
-    return pymongo.timeout(max(0.001, min(ATTEMPT_S, deadline - clock.monotonic())))
+    return pymongo.timeout(attempt_s(clock, deadline))
+
+
+def attempt_s(clock: Clock, deadline: float) -> float:
+    """How long one try may take, in seconds."""
+    return max(0.001, min(ATTEMPT_S, deadline - clock.monotonic()))
 
 
 def retried(clock: Clock, deadline: float, call: Callable[[], T], what: str = "read") -> T:
