@@ -135,6 +135,18 @@ def test_verify_counts_what_it_does_not_print(
     assert result.exit_code == 1
 
 
+def test_verify_tells_programs_too(app: Flask, database: Database[Document]) -> None:
+    """An object an event, with its findings, and nothing else; the exit status is the same."""
+    store(database, concert("concert-2027"), Rehearsal(1, "opera"))
+    database["ledger"].update_one({"_id": "opera:000000000001"}, {"$set": {"nonce": None}})
+    result = run(app, "ledger", "verify", "--json")
+    assert result.exit_code == 1
+    sound, damaged = map(json.loads, result.stdout.splitlines())
+    counts = {"transitions": 7, "orders": 5, "booked": 3, "waiting": 1}
+    assert sound == {"event_id": "concert-2027", **counts, "findings": [], "findings_left_out": 0}
+    assert damaged["findings"] == ["document 'opera:000000000001': has no nonce of 16 bytes"]
+
+
 def test_verify_of_an_empty_database_is_ok(app: Flask) -> None:
     """Nothing was promised yet."""
     result = run(app, "ledger", "verify")
@@ -202,7 +214,7 @@ def test_an_export_tells_how_far_it_is(
     result = run(app, "ledger", "export")
     assert result.stderr.splitlines() == ["exported: 3", "exported: 6", "Exported 7 commits, left 0 out."]
     result = run(elsewhere, "ledger", "import", given=result.stdout)
-    assert result.stderr.splitlines() == ["read: 3", "read: 6"]
+    assert result.stderr.splitlines() == ["read: 3", "read: 6", "verified: 3", "verified: 6"]
 
 
 def test_an_export_of_a_damaged_ledger_names_what_it_left_out(
@@ -271,6 +283,9 @@ def test_a_file_that_cannot_be_written_is_named(app: Flask, database: Database[D
         ["ledger", "verify", "concert"],
         ["ledger", "export"],
         ["ledger", "import"],
+        ["events", "list"],
+        ["events", "show", "concert"],
+        ["events", "init", "concert", "--name", "Concert", "--tickets", "1"],
         ["users", "list"],
         ["users", "set-role", "ada", "admin"],
     ],

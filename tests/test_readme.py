@@ -23,7 +23,13 @@ from .readme_runner import CommandFailed, Step, Workplace, mistakes, plain, step
 ROOT = Path(__file__).parents[1]
 NOT_OURS = {".git", ".venv", "var", "build", "node_modules", ".pytest_cache", ".mypy_cache", ".hypothesis"}
 
-FOLLOWED = ("README.md", "docs/architecture.md", "docs/operations/backup.md", "docs/clients.md")
+FOLLOWED = (
+    "README.md",
+    "docs/architecture.md",
+    "docs/operations/backup.md",
+    "docs/clients.md",
+    "docs/operations/cli.md",
+)
 """Read in this order, at one workplace: the others show what the first has left behind."""
 
 NOT_RUN = {

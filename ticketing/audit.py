@@ -62,16 +62,21 @@ class EventReport:
     findings_left_out: int = 0
 
 
-def audit(database: Database[Document], event_id: str | None = None) -> Iterator[EventReport]:
+def audit(
+    database: Database[Document],
+    event_id: str | None = None,
+    watched: Callable[[Iterable[Document]], Iterable[Document]] = iter,
+) -> Iterator[EventReport]:
     """A report for each event (or the one), in the order of their ids, while the service may go on.
 
-    Holds one event in memory at a time. Raises the driver's `PyMongoError` when the storage does not answer.
+    `watched` passes the commits on, and may tell how far the reading is. Holds one event in memory at a time. Raises
+    the driver's `PyMongoError` when the storage does not answer.
     """
     # ';' follows ':', so the range holds the ids of this event and of no other.
     query = {} if event_id is None else {"_id": {"$gte": f"{event_id}:", "$lt": f"{event_id};"}}
     ledger = ledger_collection(database).with_options(codec_options=_READ_ANYTHING)
     with ledger.find(query, batch_size=_BATCH_SIZE).sort("_id", 1) as documents:
-        for owner, commits in groupby(documents, _owner):
+        for owner, commits in groupby(watched(documents), _owner):
             yield audit_event(owner, commits)
 
 

@@ -13,7 +13,12 @@ from .terminal import storage
 @click.command("init-db")
 @with_appcontext
 def init_db() -> None:
-    """Create the indexes and views. May run at any time, any number of times."""
+    """Make the indexes and views of the database.
+
+    May run at any time, any number of times; after each update it has to.
+
+    Exits with 0 when they are there, 2 when the storage does not answer.
+    """
     database = services().database
     with storage():
         create_indexes_and_views(database)

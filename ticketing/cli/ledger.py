@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import IO
 
 import click
@@ -13,21 +14,24 @@ from ..services import services
 from ..storage.archive import ImportRefused, export_lines, export_query, import_lines
 from ..storage.ledger import ledger_collection
 from ..storage.schema import create_indexes_and_views
-from .terminal import EXIT_FINDINGS, counted, fail, progress, storage, whole_file
+from .terminal import EXIT_FINDINGS, counted, fail, json_option, print_json, progress, say, storage, whole_file
 
-ledger_commands = AppGroup("ledger", help="Look after the ledgers.")
+ledger_commands = AppGroup("ledger", help="Check the ledgers, and carry them to another place.")
 
 
 @ledger_commands.command("verify")
 @click.argument("event_id", required=False)
-def verify(event_id: str | None) -> None:
+@json_option
+def verify(event_id: str | None, as_json: bool) -> None:
     """Check the ledger of EVENT_ID, or of all events.
 
-    Prints a line an event, or its findings, and a line with the totals. Exits with 0 when all is well, 1 when
-    there are findings, 2 when there is no such event or the storage does not answer.
+    Prints a line an event, or its findings, and a line with the totals; as JSON an object an event, with its findings.
+
+    Exits with 0 when all is well, 1 when there are findings, 2 when there is no such event or the storage does not
+    answer.
     """
     with storage():
-        findings = _verify(event_id)
+        findings = _verify(event_id, as_json)
     sys.exit(EXIT_FINDINGS if findings else 0)
 
 
@@ -35,7 +39,7 @@ def verify(event_id: str | None) -> None:
 @click.argument("file", default="-", type=click.Path(dir_okay=False))
 @click.option("--event", "event_id", metavar="EVENT_ID", help="The ledger of this event only.")
 def export(file: str, event_id: str | None) -> None:
-    """Write the ledgers to FILE as lines of JSON, a commit a line.
+    """Write the ledgers as lines of JSON, a commit a line.
 
     FILE is standard output unless named, and `-` is that too. The service may go on: all that it had answered is in
     the export. The lines are MongoDB Extended JSON; `ledger import` reads them.
@@ -63,11 +67,11 @@ def export(file: str, event_id: str | None) -> None:
 @ledger_commands.command("import")
 @click.argument("file", default="-", type=click.File("rb"))
 def import_(file: IO[bytes]) -> None:
-    """Write the ledgers in FILE, made by `ledger export`, into the database, and verify all ledgers there.
+    """Bring ledgers in, and verify all that are there.
 
-    FILE is standard input unless named, and `-` is that too. Stop the service first. Makes the indexes and views as
-    `init-db` does. Nothing is ever overwritten: a commit that is there already is left alone, and where another one
-    is in its place the import ends. It may be run again after an interruption.
+    FILE was made by `ledger export`. It is standard input unless named, and `-` is that too. Stop the service first.
+    Makes the indexes and views as `init-db` does. Nothing is ever overwritten: a commit that is there already is left
+    alone, and where another one is in its place the import ends. It may be run again after an interruption.
 
     Exits with 0 when all is in and all is well, 1 when all is in and there are findings, 2 when a line was refused
     (it is named, and the lines before it may be in) or the storage does not answer.
@@ -86,18 +90,24 @@ def import_(file: IO[bytes]) -> None:
     sys.exit(EXIT_FINDINGS if findings else 0)
 
 
-def _verify(event_id: str | None) -> int:
+def _verify(event_id: str | None, as_json: bool = False) -> int:
     """Print what `verify` prints. The number of findings."""
+    database = services().database
+    count = ledger_collection(database).count_documents(export_query(event_id))
     events = transitions = findings = 0
-    for report in audit(services().database, event_id):
-        _print_report(report)
+    for report in audit(database, event_id, lambda commits: progress(commits, "verified", count)):
+        if as_json:
+            print_json(asdict(report))
+        else:
+            _print_report(report)
         events += 1
         transitions += report.transitions
         findings += len(report.findings) + report.findings_left_out
     if event_id is not None and not events:
         fail(f"There is no event {event_id!r}.")
-    summary = counted(findings, "finding") if findings else "ok"
-    click.echo(f"{counted(events, 'event')}, {counted(transitions, 'transition')}: {summary}")
+    if not as_json:
+        summary = counted(findings, "finding") if findings else "ok"
+        say(f"{counted(events, 'event')}, {counted(transitions, 'transition')}: {summary}")
     return findings
 
 
@@ -109,8 +119,8 @@ def _print_report(report: EventReport) -> None:
             f"{report.booked} booked",
             f"{report.waiting} waiting",
         )
-        click.echo(f"{report.event_id}: ok, {', '.join(counts)}")
+        say(f"{report.event_id}: ok, {', '.join(counts)}")
     for finding in report.findings:
-        click.echo(f"{report.event_id}: {finding}")
+        say(f"{report.event_id}: {finding}")
     if report.findings_left_out:
-        click.echo(f"{report.event_id}: and {report.findings_left_out} more")
+        say(f"{report.event_id}: and {report.findings_left_out} more")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 import click
 import pymongo
 from pymongo.errors import PyMongoError
 
-from ..errors import StorageUnavailable
+from ..errors import StorageUnavailable, TicketingError
 from ..services import services
 
 Item = TypeVar("Item")
@@ -22,6 +23,8 @@ PING_DEADLINE_S = 10.0
 PROGRESS_EVERY = 10_000  # items, between two lines where there is no terminal
 EXIT_FINDINGS = 1
 EXIT_TROUBLE = 2
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs: a JSON object a line.")
 
 
 def fail(message: str) -> NoReturn:
@@ -35,9 +38,24 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def say(line: str) -> None:
+    """A line on standard output, and not behind a progress bar that may stand in the last line of the terminal."""
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", err=True, nl=False)
+    click.echo(line)
+
+
+def print_json(value: Any) -> None:
+    """A value as one line."""
+    say(json.dumps(value, ensure_ascii=False))
+
+
 @contextmanager
 def storage() -> Iterator[None]:
-    """Ends the command with one sentence where MongoDB does not answer. Reading ledgers may take its time."""
+    """Ends the command with one sentence where MongoDB does not answer, or the rules say no.
+
+    Reading ledgers may take its time.
+    """
     try:
         with pymongo.timeout(PING_DEADLINE_S):
             services().database.command("ping")
@@ -45,6 +63,8 @@ def storage() -> Iterator[None]:
     except (PyMongoError, StorageUnavailable) as error:
         # The type only: messages of the driver quote addresses, and may quote more.
         fail(f"MongoDB did not answer as it should ({type(error).__name__}). See MONGODB_URI.")
+    except TicketingError as error:
+        fail(error.message)
 
 
 def progress(items: Iterable[Item], label: str, count: int | None = None) -> Iterator[Item]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 
@@ -14,7 +13,7 @@ from ..api.schemas import RegisterSchema
 from ..domain.accounts import Account, Role
 from ..passwords import normal, weakness
 from ..services import services
-from .terminal import fail, storage
+from .terminal import fail, json_option, print_json, say, storage
 
 PAGE_SIZE = 500
 
@@ -24,9 +23,13 @@ _role = click.Choice([role.value for role in Role])
 
 @user_commands.command("create")
 @click.argument("user_id")
-@click.option("--role", type=_role, default=Role.CUSTOMER.value, show_default=True)
+@click.option("--role", type=_role, default=Role.CUSTOMER.value, show_default=True, help="What the user may do.")
 def create(user_id: str, role: str) -> None:
-    """Make an account for USER_ID. Exits with 2 when the name or the password is not taken."""
+    """Make an account for USER_ID.
+
+    Exits with 0 when it is made, 2 when the name is taken, name or password are not allowed, or the storage does not
+    answer.
+    """
     password = _password()
     wrong = RegisterSchema().validate({"user_id": user_id, "password": password, "role": role})
     for name, findings in wrong.items():
@@ -39,20 +42,30 @@ def create(user_id: str, role: str) -> None:
 
 
 @user_commands.command("list")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@json_option
 def list_(as_json: bool) -> None:
-    """All accounts by id, but for the admin of the settings."""
+    """List the accounts, by id.
+
+    The admin of the settings is not among them.
+
+    Exits with 0 when all are listed, 2 when the storage does not answer.
+    """
     with storage():
         for account in _all():
-            line = {"user_id": account.user_id, "role": account.role.value}
-            click.echo(json.dumps(line, ensure_ascii=False) if as_json else f"{account.user_id}: {account.role}")
+            if as_json:
+                print_json({"user_id": account.user_id, "role": account.role.value})
+            else:
+                say(f"{account.user_id}: {account.role}")
 
 
 @user_commands.command("set-role")
 @click.argument("user_id")
 @click.argument("role", type=_role)
 def set_role(user_id: str, role: str) -> None:
-    """Give USER_ID the role ROLE. It ends all tokens of that user."""
+    """Give USER_ID the role ROLE. It ends all tokens of that user.
+
+    Exits with 0 when it is done, 2 when there is no such user, or the storage does not answer.
+    """
     with storage():
         _change(_account(user_id), role=Role(role))
     click.echo(f"{user_id} is a user: {role}.")
@@ -61,7 +74,11 @@ def set_role(user_id: str, role: str) -> None:
 @user_commands.command("reset-password")
 @click.argument("user_id")
 def reset_password(user_id: str) -> None:
-    """Give USER_ID another password. It ends all tokens of that user."""
+    """Give USER_ID another password. It ends all tokens of that user.
+
+    Exits with 0 when it is done, 2 when there is no such user, the password is not allowed, or the storage does not
+    answer.
+    """
     password = _password()
     with storage():
         account = _account(user_id)

@@ -32,9 +32,12 @@ webhooks_commands = AppGroup("webhooks", help="Tell receivers what happens.")
     help="Answer Prometheus at this port of HOST. Without it there are no metrics.",
 )
 def deliver(lease_s: float, metrics_port: int | None) -> None:
-    """Deliver notices to the receivers of all webhooks, until it is told to stop (SIGTERM, Ctrl-C).
+    """Deliver notices to the receivers of all webhooks.
 
-    Any number of these processes may run: they share the work.
+    It goes on until it is told to stop (SIGTERM, Ctrl-C). Any number of these processes may run: they share the work.
+
+    Exits with 0 when it was told to stop, 2 when the storage does not answer at the start, or the port of the metrics
+    cannot be used.
     """
     parts = services()
     with storage():
