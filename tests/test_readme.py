@@ -192,7 +192,7 @@ class TestCommands:
         assert set(NOT_RUN) <= {command for document in documents() for command in commands_of(document)}
 
     def test_the_figures_can_be_measured(self, mongod: str) -> None:
-        """Each command that measures figures runs; here with a hundredth of the work."""
+        """Each command that measures figures runs; here with a 500th of the work."""
         names = {
             command.rpartition(" ")[2]
             for document in documents()
@@ -200,7 +200,7 @@ class TestCommands:
             if f" {FIGURES} " in command
         }
         assert names
-        command = [sys.executable, FIGURES, "--scale", "0.01", *sorted(names)]
+        command = [sys.executable, FIGURES, "--scale", "0.002", *sorted(names)]
         subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"MONGODB_URI": mongod}, timeout=120)
 
     def test_the_receiver_is_the_one_that_is_shown(self) -> None:
