@@ -718,6 +718,7 @@ def _is_refusal(value: Any) -> bool:
 
 # How a refusal's details look, but for texts.
 _DETAILS: dict[str, Callable[[Any], bool]] = {
+    "order_id": _or_none(_is_text),
     "maximum": _is_number,
     "minimum": _is_number,
     "count": _is_number,

@@ -102,11 +102,11 @@ class OrderNotFound(Refusal):
 
 
 class AlreadyBooked(Refusal):
-    """A user has one active order an event."""
+    """A user has one active order an event. `order_id` is None for who has no business with that order."""
 
     code = "already_booked"
 
-    def __init__(self, order_id: str) -> None:
+    def __init__(self, order_id: str | None) -> None:
         super().__init__("This user has an active order for this event.", order_id=order_id)
 
 

@@ -521,8 +521,16 @@ def _decide_in_turn(state: EventState, requests: Sequence[_Request], clock: Cloc
             batch.state, answer = decision.state, decision.answer
             if decision.transition is not None:
                 batch.transitions.append(decision.transition)
-                changes += 1 + len(decision.transition.orders)
+                changes += _size(decision.transition)
         batch.answers.append((request, answer))
         if changes >= BATCH_CHANGES_MAX:
             break
     return batch
+
+
+def _size(transition: Transition) -> int:
+    """How much room it takes in a commit, counted in orders of some 150 bytes. An event's details take up to 20 KB."""
+    refused = len(transition.refused)
+    if transition.refusal is not None:
+        refused += len(transition.refusal.details.get("refused", ()))
+    return 1 + len(transition.orders) + refused + (150 if transition.event else 0)

@@ -163,3 +163,14 @@ def test_a_commit_that_was_damaged_since(api: Api) -> None:
     assert event_id.modified_count == 1
     with pytest.raises(LedgerContradiction):
         api.services.orders.transitions_of(EVENT_ID, order_id, 2, api.services.clock.monotonic() + 1)
+
+
+def test_one_id_leads_to_no_other(api: Api) -> None:
+    """Who has only the id of an order that nobody with an account owns does not learn those of the chain."""
+    api.update(total_tickets=3)
+    first = api.client.post("/book", json={"event_id": EVENT_ID, "user_id": "eve"}).json["order_id"]
+    second = api.transfer(first, "fay").json["order"]["order_id"]
+    third = api.transfer(second, "gus").json["order"]["order_id"]
+    shown = api.get(f"/orders/{second}/history").text
+    assert first not in shown and third not in shown
+    assert third in api.get(f"/orders/{second}/history", staff=True).text

@@ -100,6 +100,7 @@ class TestSales:
         assert api.status()["held_tickets"] == 1
         while (status := api.status())["status"] == "scheduled":
             pass  # a second a look
+        status = api.status()  # the last look may have been decided just before, and shown just after
         assert (status["booked_tickets"], status["held_tickets"], status["waiting_list_count"]) == (1, 0, 0)
         assert api.ledger()[-1]["transitions"][0]["type"] == "promoted"
         assert api.book("cyd").status_code == 202
@@ -183,3 +184,25 @@ class TestCancel:
             answer, again = api.cancel_event(key=key), api.cancel_event(key=key)
             assert (again.json, again.headers["Idempotent-Replayed"]) == (answer.json, "true")
             api.services.manager.state_of(EVENT_ID)
+
+
+class TestTheClock:
+    """What the clock alone changes of an event, at a version that stays what it is."""
+
+    def test_who_has_seen_it_before_is_told(self, api: Api) -> None:
+        """No 304 for an event whose sale has begun since."""
+        api.initialize(sales_open_at="2027-01-01T20:00:10Z")
+        etag = api.get(f"/events/{EVENT_ID}").headers["ETag"]
+        unchanged = {"If-None-Match": etag}
+        assert api.get(f"/events/{EVENT_ID}", headers=unchanged).status_code == 304
+        while api.status()["status"] == "scheduled":
+            pass  # a second a look
+        answer = api.get(f"/events/{EVENT_ID}", headers=unchanged)
+        assert (answer.status_code, answer.json["status"], answer.headers["ETag"]) == (200, "on_sale", etag)
+
+    def test_an_update_that_changes_nothing_shows_it_as_it_is_now(self, api: Api) -> None:
+        """And not as it was when it was changed last."""
+        api.initialize(sales_open_at="2027-01-01T20:00:10Z")
+        while api.status()["status"] == "scheduled":
+            pass
+        assert api.update(name="Concert").json["status"] == "on_sale"

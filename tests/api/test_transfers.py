@@ -89,8 +89,9 @@ def test_the_recipients_limits_count(api: Api) -> None:
     """One active order an event."""
     api.initialize(5)
     order_id = api.book("ada").json["order_id"]
-    bobs = api.book("bob").json["order_id"]
-    assert refused(api.transfer(order_id, "bob"), 409, "already_booked")["order_id"] == bobs
+    api.book("bob")
+    problem = refused(api.transfer(order_id, "bob"), 409, "already_booked")
+    assert problem["order_id"] is None, "Bob's order is none of the sender's business"
 
 
 def test_names_are_normalized_as_those_of_accounts(api: Api, app: Flask) -> None:
@@ -99,6 +100,27 @@ def test_names_are_normalized_as_those_of_accounts(api: Api, app: Flask) -> None
     api.initialize(5)
     order_id = api.book("ada").json["order_id"]
     assert api.transfer(order_id, "Zoe\u0308").json["order"]["user_id"] == "Zoë"
+
+
+def test_a_customers_repeat_gets_his_first_answer(api: Api, users: None) -> None:
+    """His order is gone, and that is just what the first answer said."""
+    api.initialize(3)
+    api.post("/book", {"event_id": "concert-2027"}, auth=ADA)
+    body = {"event_id": "concert-2027", "user_id": "ada"}
+    first = api.post("/cancel", body, auth=ADA, key="k")
+    again = api.post("/cancel", body, auth=ADA, key="k")
+    assert (first.status_code, again.status_code, again.json) == (200, 200, first.json)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    refused(api.post("/cancel", body, auth=ADA, key="another"), 404, "order_not_found")
+
+
+def test_a_customer_may_type_his_name_in_any_unicode_form(api: Api, app: Flask) -> None:
+    """It is his: as for logging in."""
+    zoe = ("Zo\u00eb", "a password of zoe's")
+    add_account(app, zoe, Role.CUSTOMER)
+    api.initialize(3)
+    api.post("/book", {"event_id": "concert-2027", "user_id": "Zoe\u0308"}, auth=zoe)
+    assert api.post("/cancel", {"event_id": "concert-2027", "user_id": "Zoe\u0308"}, auth=zoe).status_code == 200
 
 
 # A part of an order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -137,5 +138,23 @@ def test_an_index_finds_them(api: Api, database: Database[dict[str, Any]]) -> No
 
 def test_a_query_that_is_wrong(api: Api) -> None:
     """422; also for a cursor of another list."""
-    for query in ("after=MA", "after=", "limit=0", "limit=501", "status=waiting"):
+    for query in ("after=MTp4", "after=", "limit=0", "limit=501", "status=waiting"):
         refused(api.client.get(f"/orders?{query}", auth=ADA), 422, "validation_failed")
+
+
+def test_a_cursor_is_no_way_to_an_order_that_is_not_shown(api: Api) -> None:
+    """An order booked without credentials is for who has its id: an organizer of another event does not get that."""
+    api.initialize(5, "hidden-1")
+    api.initialize(5, "hidden-2")
+    secret = [api.book("lou", event_id=event_id).json["order_id"] for event_id in ("hidden-1", "hidden-2")]
+    after: dict[str, str] = {}
+    cursors = []
+    while True:
+        page = api.client.get("/orders", query_string={"user_id": "lou", "limit": 1, **after}, auth=OTTO).json
+        assert page["items"] == []
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+        cursors.append(base64.urlsafe_b64decode(page["next"] + "==").decode())
+    assert len(cursors) == 1
+    assert all(len(cursor) < len(order_id) - 18 for cursor in cursors for order_id in secret)

@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import bson
 import pytest
 from pymongo.database import Database
 
+from tests.domain.rehearsal import Rehearsal, request
 from ticketing.clock import SystemClock
+from ticketing.domain.commands import Update
 from ticketing.domain.model import Answer, EventState
 from ticketing.errors import AlreadyBooked, EventNotFound, OrderNotFound
-from ticketing.manager import TicketManager
+from ticketing.manager import TicketManager, _size
 from ticketing.storage.client import connect
+from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import Ledger, ledger_collection
 
 from .stage import Gate, LossyLedger, WatchedClock, booking, cancellation, opening
@@ -208,3 +212,17 @@ def test_batches_form_and_nobody_starves(
     # Nobody is done with all of its share before the slowest has done a good part of its own.
     first_done = min(share[-1] for share in versions)
     assert min(sum(version < first_done for version in share) for share in versions) > SHARE / 4
+
+
+def test_what_a_commit_has_room_for_is_not_orders_alone() -> None:
+    """Refusals that are kept, and an event's details, take room too: a commit must stay below MongoDB's 16 MB."""
+    play = Rehearsal(1)
+    play.book("ada")
+    many = [("ada",)] * 400
+    play.book_many(*many, request=request("each"))
+    play.book_many(*many, all_or_none=True, request=request("all"))
+    play.play(Update(event_id=play.event_id, fields={"description": "x" * 5_000}))
+    sizes = [_size(transition) for transition in play.transitions]
+    for transition, size in zip(play.transitions, sizes, strict=True):
+        assert len(bson.encode(commit_document(play.event_id, [transition], b"n" * 16))) < 500 + size * 200
+    assert sizes[1] == 2 and sizes[2] > 400 and sizes[3] > 400

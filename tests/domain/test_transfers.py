@@ -102,7 +102,8 @@ def test_the_recipients_limits_count() -> None:
     play.book("ada", 4)
     play.book("bob")
     order_id = play.order_of("ada").order_id
-    assert refusal_of(play.transfer(order_id, "bob")) == "already_booked"
+    told = play.transfer(order_id, "bob").refusal
+    assert told is not None and (told.code, told.details) == ("already_booked", {"order_id": None})
     assert refusal_of(play.transfer(order_id, "ada")) == "already_booked"
     refused = play.transfer(order_id, "cyd", 5)
     assert refused.refusal is not None and refused.refusal.details == {"maximum": 4}

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from bson.errors import InvalidDocument
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, NetworkTimeout, PyMongoError
 
 from ticketing.clock import SystemClock
-from ticketing.storage.inserts import SharedInserts
+from ticketing.storage.inserts import SharedInserts, _Insert
 
 Document = dict[str, Any]
 COUNT = 8
@@ -161,3 +162,33 @@ def test_whoever_leads_and_ends_leaves_nobody_waiting(watched: Watched) -> None:
         errors = insert_all(watched, documents())
     assert errors[1] is None  # the leader, whose thread has ended with Stopped
     assert [type(error) for error in errors[2:]] == [NetworkTimeout] * (COUNT - 2)
+
+
+def test_a_document_that_cannot_be_sent_keeps_back_nobody_elses(watched: Watched) -> None:
+    """Its own thread is told."""
+    wrong = [*documents()[:4], {"_id": 4, "what": object()}, *documents()[5:]]
+    errors = insert_all(watched, wrong)
+    assert [type(error) for error in errors if error is not None] == [InvalidDocument]
+    assert stored(watched) == [number for number in range(COUNT) if number != 4]
+
+
+def test_documents_that_were_never_tried_are_unknown(watched: Watched) -> None:
+    """A server that stops in the middle of a command has said nothing of the rest."""
+
+    def stop_early() -> None:
+        taken = {"index": 0, "code": 11000, "errmsg": "duplicate key"}
+        raise BulkWriteError({"writeErrors": [taken], "writeConcernErrors": [], "nInserted": 3})
+
+    watched.failure = stop_early
+    errors = insert_all(watched, documents())
+    assert [type(error) for error in errors[1:]].count(BulkWriteError) == COUNT - 2
+
+
+def test_who_has_little_time_sends_for_himself(watched: Watched) -> None:
+    """His time would be that of all."""
+    watched.first_may_end.set()
+    clock = SystemClock()
+    inserts = SharedInserts(watched, clock)  # type: ignore[arg-type]
+    inserts._waiting.append(_Insert({"_id": 1}, clock.signal()))
+    inserts.insert_one({"_id": 2}, clock.monotonic() + 0.1)
+    assert (watched.sizes, stored(watched), len(inserts._waiting)) == ([1], [2], 1)

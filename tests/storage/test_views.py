@@ -10,6 +10,7 @@ import pytest
 from pymongo.database import Database
 
 from tests.domain.rehearsal import Rehearsal, request
+from ticketing.domain.commands import Update
 from ticketing.domain.model import EventState, Order
 from ticketing.storage.client import connect
 from ticketing.storage.ledger import COLLECTION, Ledger, ledger_collection
@@ -180,3 +181,15 @@ def event_as_viewed(state: EventState) -> Document:
         "updated_at": state.updated_at,
         "version": state.version,
     }
+
+
+def test_an_event_is_viewed_as_it_was_changed_last(ticketing: Database[Document]) -> None:
+    """Changes that promote, and name orders, and changes that do not, in any order: the last one counts."""
+    for number in range(8):
+        play = Rehearsal(1, f"concert-{number}")
+        for user in range(9):
+            play.book(f"user-{user}")
+        for total_tickets in (2, 3, 4, 7, 50):
+            play.play(Update(event_id=play.event_id, fields={"total_tickets": total_tickets}))
+        write(ticketing, play, random.Random(number))
+    assert {event["total_tickets"] for event in ticketing["events"].find()} == {50}

@@ -4,6 +4,7 @@ and all orders of a user.
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import Any
 
@@ -36,6 +37,8 @@ from .schemas import (
 
 blueprint = Blueprint("orders", __name__, description="Look at an order, and hand its tickets on.")
 blueprint.ARGUMENTS_PARSER = StrictParser()
+
+_CURSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[A-Za-z0-9_-]{0,22})?")  # the beginning of an order's id
 
 
 @blueprint.get("/orders/<order_id>")
@@ -72,6 +75,8 @@ def history(order_id: str) -> Any:
         entry if is_staff or (is_owner and entry.is_own) else entry._replace(by=None)
         for entry in order_history(order_id, transitions)
     ]
+    if not (is_staff or is_owner):  # who has an order's id may read the order: no other id is given away
+        items = [entry._replace(sender=None, recipient=None) for entry in items]
     return {"items": items, "next": None}
 
 
@@ -102,7 +107,7 @@ def transfer(body: dict[str, Any], order_id: str) -> Any:
     """
     caller = caller_id()
     request = request_key(caller, body)
-    event_id = permissions.event_of_order_to_change(order_id)
+    event_id = permissions.event_of_order_to_change(order_id, request=request)
     command = Transfer(
         event_id=event_id,
         by=caller,
@@ -132,22 +137,31 @@ def orders(query: dict[str, Any]) -> Any:
     """
     user_id = permissions.user_to_list(query.get("user_id"))
     after = text_after(query)
-    if after and event_id_of(after) is None:
+    if after and not _CURSOR.fullmatch(after):
         raise no_cursor()
     parts, limit = services(), query["limit"]
     order_ids = parts.orders.ids_of(user_id, after, limit + 1, parts.clock.monotonic() + left_s())
-    place = order_ids[limit - 1] if len(order_ids) > limit else None
     items: list[dict[str, Any]] = []
-    looked_at: str | None = None
+    looked_at = 0
     for event_id, of_event in groupby(order_ids[:limit], lambda order_id: order_id.partition(".")[0]):
-        if looked_at is not None and is_late():
-            place = looked_at  # the page ends where its time does
-            break
+        if looked_at and is_late():
+            break  # the page ends where its time does
         ids = list(of_event)
         items += _listed(event_id, ids, user_id)
-        looked_at = ids[-1]
-    body, headers = page_up_to(place, items)
+        looked_at += len(ids)
+    body, headers = page_up_to(_between(order_ids[looked_at - 1 : looked_at + 1]), items)
     return body, 200, headers
+
+
+def _between(order_ids: list[str]) -> str | None:
+    """Where the next page begins: what sorts after the first of two ids and not after the second; None for fewer.
+
+    No more of the second than that takes: it may be an order that the caller may not see, and its id is a secret.
+    """
+    if len(order_ids) < 2:
+        return None
+    last, following = order_ids
+    return next(following[:length] for length in range(1, len(following) + 1) if following[:length] > last)
 
 
 def _listed(event_id: str, order_ids: list[str], user_id: str) -> list[dict[str, Any]]:
@@ -171,7 +185,7 @@ def _readable(order_id: str) -> tuple[EventState, Order]:
     if event_id is None:
         raise OrderNotFound
     try:
-        state = services().manager.state_of(event_id)
+        state = services().manager.state_of(event_id, within_s=left_s())
     except EventNotFound:
         raise OrderNotFound from None
     found = state.order(order_id)

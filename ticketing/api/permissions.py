@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from ..domain.model import Event, EventState, Order
+from ..domain.model import Event, EventState, Order, RequestKey
 from ..errors import EventNotFound, OrderNotFound
 from ..ids import event_id_of
 from ..passwords import normal
@@ -58,7 +58,7 @@ def require_staff_of_event(event_id: str) -> None:
     """The same, by the event's id. Raises what a look at the event raises."""
     caller = current_caller()
     if caller is None or caller.role is not Role.ADMIN:  # an admin may, whatever there is to see
-        require_staff_of(services().manager.state_of(event_id))
+        require_staff_of(services().manager.state_of(event_id, within_s=left_s()))
 
 
 def require_owner_or_staff(state: EventState, order: Order) -> None:
@@ -96,9 +96,15 @@ def may_read(state: EventState, order: Order) -> bool:
 
 
 def event_of_order_to_change(
-    order_id: str | None, event_id: str | None = None, user_id: str | None = None
+    order_id: str | None,
+    event_id: str | None = None,
+    user_id: str | None = None,
+    *,
+    request: RequestKey | None,
 ) -> str:
     """The event of an order that the caller may change: the one with an id, or the active one of a user.
+
+    A `request` that was answered before is his own, for its key is, and gets that answer again.
 
     Raises `ApiProblem` 403, and what a look at the event raises.
     """
@@ -119,7 +125,7 @@ def event_of_order_to_change(
         if order_id is None:
             raise
         raise OrderNotFound from None
-    if _is_staff(caller, state.event):
+    if _is_staff(caller, state.event) or (request is not None and request.key in state.keys):
         return event_id
     order = state.active_order_of(user_id or "") if order_id is None else state.order(order_id)
     if order is None:

@@ -6,12 +6,13 @@ exceptions bring theirs, and anything else is a 500 that says nothing about its 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, json
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
@@ -103,6 +104,9 @@ NAMED_CODES: Mapping[str, tuple[int, str]] = {
 KEPT_HEADERS = frozenset({"Allow", "Retry-After", "Location", "Content-Range"})
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class ApiProblem(Exception):
     """An error of the HTTP layer: `status`, its stable `code`, a `detail` for people, extra headers.
 
@@ -154,7 +158,7 @@ class ApiProblem(Exception):
     def response(self) -> Response:
         """The answer that carries this problem."""
         return Response(
-            json.dumps(self.body), status=self.status, headers=dict(self.headers), content_type=MEDIA_TYPE
+            _encode(self.body) + "\n", status=self.status, headers=dict(self.headers), content_type=MEDIA_TYPE
         )
 
 

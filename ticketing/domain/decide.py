@@ -249,7 +249,10 @@ def _transfer(state: EventState, command: Transfer, at: datetime) -> Transition:
         raise OrderNotConfirmed(order.status.value)
     given = _taken_from(order, command.quantity)
     quantity = command.quantity or order.quantity
-    _check_limits(state, command.to_user_id, quantity)
+    try:
+        _check_limits(state, command.to_user_id, quantity)
+    except AlreadyBooked:
+        raise AlreadyBooked(None) from None  # an order's id is a secret of its user's
     received: OrderChange = {
         "order_id": command.new_order_id,
         "user_id": command.to_user_id,

@@ -23,6 +23,9 @@ GATHER_S = 0.0001
 
 DUPLICATE_KEY = 11000
 
+SHARING_S_MIN = 0.5
+"""Whoever has less time left inserts alone: the time of one who sends for all is the time of all."""
+
 
 class SharedInserts:
     """Inserts into one collection. Safe to share between threads."""
@@ -41,6 +44,9 @@ class SharedInserts:
         `deadline` is a time on the clock's `monotonic()`. Raises what the collection's `insert_one` raises:
         `DuplicateKeyError` for an id that is taken, and another `PyMongoError` where it is unknown whether it is in.
         """
+        if attempt_s(self._clock, deadline) < SHARING_S_MIN:
+            self._collection.insert_one(document)
+            return
         mine = _Insert(document, self._clock.signal())
         with self._lock:
             self._under_way += 1
@@ -91,8 +97,19 @@ class SharedInserts:
             details: dict[str, Any] = dict(error.details or {})
             for wrong in details["writeErrors"]:
                 batch[wrong["index"]].error = _error_of(wrong)
-            if details["writeConcernErrors"]:
-                raise  # whether the others will stay is unknown
+            if details["writeConcernErrors"] or details["nInserted"] + len(details["writeErrors"]) < len(batch):
+                raise  # whether the others are in, or will stay, is unknown
+        except PyMongoError:
+            raise
+        except Exception:  # one of them cannot be sent at all: it must not keep back those of others
+            for each in batch:
+                self._insert_alone(each)
+
+    def _insert_alone(self, each: _Insert) -> None:
+        try:
+            self._collection.insert_one(each.document)
+        except Exception as error:
+            each.error = error
 
 
 class _Insert:

@@ -26,15 +26,15 @@ class Orders:
         self._ledger = ledger
         self._clock = clock
 
-    def ids_of(self, user_id: str, after: str, limit: int, deadline: float) -> list[str]:
-        """The first `limit` ids after `after` of orders that are this user's, or were: sorted, so event by event."""
+    def ids_of(self, user_id: str, start: str, limit: int, deadline: float) -> list[str]:
+        """The first `limit` ids from `start` on of orders that are this user's, or were: sorted, so event by event."""
         owned = {"transitions.orders.user_id": user_id}
         pipeline: list[Document] = [
             {"$match": owned},
             {"$project": {"transitions.orders.order_id": 1, "transitions.orders.user_id": 1}},
             {"$unwind": "$transitions"},
             {"$unwind": "$transitions.orders"},
-            {"$match": {**owned, "transitions.orders.order_id": {"$gt": after}}},
+            {"$match": {**owned, "transitions.orders.order_id": {"$gte": start}}},
             {"$group": {"_id": "$transitions.orders.order_id"}},
             {"$sort": {"_id": 1}},
             {"$limit": limit},

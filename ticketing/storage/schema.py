@@ -66,18 +66,21 @@ ORDERS_VIEW: list[dict[str, Any]] = [
 ]
 
 
+_NAMES_NO_ORDER = {"$eq": [{"$type": "$transitions.orders.order_id"}, "missing"]}
 _VERSION_AND_TIME = {"version": "$transitions.version", "at": "$transitions.at"}
 
-# One pass over the ledger however many events there are: first a document an order, and one for what names none,
-# then a document an event. (A look-up in `orders` for each event would compute that view for each event.)
+# One pass over the ledger however many events there are: first a document an order, and one for what all transitions
+# say of the event, then a document an event. (A look-up in `orders` for each event would compute that view for each.)
 EVENTS_VIEW: list[dict[str, Any]] = [
     {"$sort": {"_id": ASCENDING}},
     {"$unwind": "$transitions"},
-    {"$unwind": {"path": "$transitions.orders", "preserveNullAndEmptyArrays": True}},
+    {"$set": {"transitions.orders": {"$concatArrays": [[{}], {"$ifNull": ["$transitions.orders", []]}]}}},
+    {"$unwind": "$transitions.orders"},
     {
         "$group": {
             "_id": {"event_id": "$event_id", "order_id": "$transitions.orders.order_id"},
-            "fields": {"$mergeObjects": "$transitions.event"},
+            # Only of those that name no order: all of them are in one group, in the order of their versions.
+            "fields": {"$mergeObjects": {"$cond": [_NAMES_NO_ORDER, "$transitions.event", None]}},
             "order": {"$mergeObjects": "$transitions.orders"},
             "first": {"$min": _VERSION_AND_TIME},
             # Compared by version, which comes first. What is only remembered updates nothing.
