@@ -103,6 +103,8 @@ class Bench:
         subject = SUBJECTS[name]
         events = event_id + subject.many
         first = self._warm_up(target, Load(subject.kind, events, f"warm-{uuid.uuid4().hex}"), connections)
+        if target == SERVICE and not subject.many:
+            self._stack.wait_until_known(event_id)
         self._stack.reset_peaks(target)
         before = self._stack.usage(target, event_id)
         outcome = self._stack.drive(

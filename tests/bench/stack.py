@@ -9,10 +9,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -73,6 +75,10 @@ class Usage:
     transitions: int  # in them
     inserts: int  # that were tried
     reads: int
+
+
+KNOWN_LOOKS = 20
+KNOWN_DEADLINE_S = 120.0
 
 
 class Stack:
@@ -139,6 +145,20 @@ class Stack:
         after = os.times()
         cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
         return Outcome(**json.loads(run.stdout.splitlines()[-1]), wrk_cpu_s=cpu_s)
+
+    def wait_until_known(self, event_id: str) -> None:
+        """Until looks at the event, on connections of their own, are answered at once by whichever worker takes them.
+
+        A long ledger takes a worker longer to read than a run, or a request, lasts.
+        """
+        end_s, in_a_row = time.monotonic() + KNOWN_DEADLINE_S, 0
+        while in_a_row < KNOWN_LOOKS and time.monotonic() < end_s:
+            began_s = time.monotonic()
+            answer = httpx.get(f"{self.urls[SERVICE]}/status/{event_id}", timeout=15)
+            is_known = answer.status_code == 200 and time.monotonic() - began_s < 1
+            in_a_row = in_a_row + 1 if is_known else 0
+        if in_a_row < KNOWN_LOOKS:
+            raise TimeoutError(f"{event_id} is not known to all workers in time")
 
     def usage(self, target: str, event_id: str) -> Usage:
         """What the server of one of `urls`, and MongoDB, have used, and what is in the ledgers of a run's events."""
