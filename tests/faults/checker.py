@@ -198,7 +198,10 @@ class _Refused:
         return TRUTHS[self.attempt.outcome.removeprefix("refused:")](self)
 
     def already_booked(self) -> bool:
-        user = self.asked.get("to_user_id", self.asked.get("user_id", ""))
+        if "to_user_id" in self.asked:  # who hands tickets on does not learn the recipient's order
+            has_one = any(self.replay.active_at(self.asked["to_user_id"], then) for then in self.since)
+            return has_one and self.told.get("order_id", "") is None
+        user = self.asked.get("user_id", "")
         return any(self.replay.active_at(user, then) == self.told.get("order_id") for then in self.since)
 
     def order_not_found(self) -> bool:
