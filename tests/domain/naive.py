@@ -167,6 +167,8 @@ class NaiveBoxOffice:
         if given > order.quantity:
             return {"refused": "exceeds_order_quantity", "maximum": order.quantity}
         refused = self.over_the_limits(to, given)
+        if "order_id" in refused:
+            refused["order_id"] = None  # the sender does not learn the recipient's order
         if refused:
             return refused
         take(order, given)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +13,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.service.running import ROOT
+from ticketing.collector import collector_paused
 
 from . import checker
 from .simulator import seeds, world
 from .simulator.controls import CONTROLS
+from .simulator.scheduler import Scheduler, forget_all
 
 SEEDS = 500
 FIRST_SEED = 1
@@ -83,6 +87,22 @@ def test_every_kind_of_fault_happens() -> None:
         if seen >= FAULTS or seed == FIRST_SEED + 100:
             break
     assert seen == FAULTS
+
+
+def test_who_crashes_gives_back_what_he_held_of_this_process() -> None:
+    """A thread that dies in the middle of a fold does not keep the garbage collector of the tests switched off."""
+    scheduler = Scheduler(random.Random(1))
+
+    def fold() -> None:
+        with collector_paused():
+            scheduler.sleep(1.0)
+
+    crashing = scheduler.spawn("crashing", fold)
+    scheduler.call_later(0.5, lambda: setattr(crashing, "is_dead", True))
+    scheduler.run(until_s=2.0)
+    assert not gc.isenabled()
+    forget_all()
+    assert gc.isenabled()
 
 
 def test_a_story_can_be_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
