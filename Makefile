@@ -14,11 +14,12 @@ help:  ## list the commands
 run: $(VENV)/.installed  ## make the environment, start MongoDB and the service (Ctrl-C ends both)
 	@exec $(BIN)/python -m ticketing
 
-# Many tests wait for processes of theirs, so there may be more of these than cores.
-TEST_PROCESSES ?= 3
+# Many tests wait for processes of theirs, so there may be more of these than cores. tests/conftest.py says in which order.
+TEST_PROCESSES ?= 4
 
 test: lint  ## linter, type checker and all tests with coverage
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+		--cov --cov-report=term
 
 lint: $(VENV)/.installed-dev  ## flake8 and mypy
 	@$(BIN)/python -m flake8

@@ -8,6 +8,9 @@ from flask import Flask
 from .conftest import openapi
 from .fuzzing import EXAMPLES, fuzz
 
+# Coverage would count little that other tests do not reach, and take as long as the fuzzing itself.
+pytestmark = pytest.mark.no_cover
+
 on_mongod = pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
 
 # For each path the statuses that a run must have met: else it has tried too little.

@@ -14,6 +14,9 @@ from .conftest import EVENT_ID, Api, openapi
 from .fuzzing import EXAMPLES, STATEFUL_EXAMPLES, fuzz
 from .test_fuzz_reads import on_mongod
 
+# As in test_fuzz_reads.py.
+pytestmark = pytest.mark.no_cover
+
 BOOKINGS = {
     "/initialize",
     "/book",

@@ -20,6 +20,9 @@ from .simulator import seeds, world
 from .simulator.controls import CONTROLS
 from .simulator.scheduler import Scheduler, forget_all
 
+# It would count little that other tests do not reach, and take twice as long.
+pytestmark = pytest.mark.no_cover
+
 SEEDS = 500
 FIRST_SEED = 1
 CONTROL_SEEDS_MAX = 1_000
