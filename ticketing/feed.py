@@ -24,7 +24,7 @@ from .manager import Ledger
 
 LOOK_EVERY_S = 1.0
 
-# A window takes in a page of the ledger at a time, some 2,000 changes, and drops what is older than these.
+# A window takes in a page of the ledger at a time, some 500 changes, and drops what is older than these.
 WINDOW_CHANGES_MAX = 5_000
 WINDOWS_MAX = 32
 

@@ -20,7 +20,7 @@ from ticketing.audit import audit
 
 from .report import Results, Run, compare, record, table
 from .stack import BASELINE, SAME_WORKER, SERVICE, BenchError, Load, Stack, describe_machine, require_wrk
-from .subjects import SUBJECTS
+from .subjects import SUBJECTS, USUAL_CONNECTIONS
 
 WARM_UP_S = 1
 WARM_UPS_MAX = 120
@@ -69,9 +69,15 @@ def measure(names: list[str], connections: list[int] | None, rounds: int, second
             bench = Bench(stack, seconds)
             for number in range(rounds):
                 for name in (name for name in names if SUBJECTS[name].workers == workers):
-                    for count in connections or SUBJECTS[name].connections:
+                    for count in connections or numbers_of_connections(name, number):
                         runs += bench.turn(number, name, count)
     return Results(machine, runs)
+
+
+def numbers_of_connections(name: str, number: int) -> tuple[int, ...]:
+    """With how many connections a subject is measured in round `number`, unless told: the goals are for 32, which come
+    in each round, and the others in every second one."""
+    return SUBJECTS[name].connections if number % 2 == 0 else (USUAL_CONNECTIONS,)
 
 
 class Bench:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from .stack import BASELINE, SAME_WORKER, SERVICE, Outcome, Usage
-from .subjects import SUBJECTS
+from .subjects import SUBJECTS, USUAL_CONNECTIONS
 
 LOSS_MAX = 0.15
 BEGIN, END = "<!-- written by make bench-record -->", "<!-- until here -->"
@@ -186,7 +186,7 @@ def draw(results: Results, path: Path) -> None:
 
     figure = Figure(figsize=(8, 9), layout="constrained")
     ratio, rate, latency = figure.subplots(3, height_ratios=(3, 2, 2))
-    cases = [case for case in results.cases() if case[1] == 32][::-1]  # from below
+    cases = [case for case in results.cases() if case[1] == USUAL_CONNECTIONS][::-1]  # from below
     places = range(len(cases))
     middles = [median(results.ratios(case)) for case in cases]
     extremes = [(results.ratios(case), middle) for case, middle in zip(cases, middles, strict=True)]

@@ -10,6 +10,7 @@ from pymongo.database import Database
 
 from .prepare import prepare, prepare_many
 
+USUAL_CONNECTIONS = 32
 MANY = 1_000
 PLENTY = 10_000_000
 WAITING = 100_000
@@ -33,7 +34,7 @@ class Subject:
     prepare: Prepare
     many: str = ""
     is_kept: bool = False
-    connections: tuple[int, ...] = (32,)
+    connections: tuple[int, ...] = (USUAL_CONNECTIONS,)
     is_usual: bool = True
     workers: int = 2
 
@@ -66,7 +67,7 @@ def with_orders_to_cancel(share: float) -> Prepare:
     return ready
 
 
-ALL = (1, 8, 32, 64, 256)
+ALL = (1, 8, USUAL_CONNECTIONS, 64, 256)
 
 SUBJECTS = {
     "book": Subject("book, one hot event", "book", with_orders(), connections=ALL),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.service.running import ROOT
-from ticketing.collector import collector_paused
+from ticketing.collector import objects_that_stay
 
 from . import checker
 from .simulator import seeds, world
@@ -97,7 +97,7 @@ def test_who_crashes_gives_back_what_he_held_of_this_process() -> None:
     scheduler = Scheduler(random.Random(1))
 
     def fold() -> None:
-        with collector_paused():
+        with objects_that_stay():
             scheduler.sleep(1.0)
 
     crashing = scheduler.spawn("crashing", fold)

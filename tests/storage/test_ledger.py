@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import mongomock
 import pytest
-from pymongo import MongoClient
+from pymongo import CursorType, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
+from pymongo.errors import AutoReconnect
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 from pymongo.read_preferences import ReadPreference
 
@@ -114,3 +116,47 @@ def test_a_page_is_bounded_and_takes_one_round_trip(
         read_pages = Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5)
         assert [len(page) for page in read_pages] == pages
         assert commands.names == ["find"] * len(pages)
+
+
+def cut(stream: Any) -> None:
+    """What a cut of the network does to a stream."""
+    stream.close()
+    raise AutoReconnect("connection closed")
+
+
+def test_a_stream_that_breaks_off_goes_on_where_it_was(
+    mongod: str, database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long ledger is asked for in two pages and comes by itself from the third on; after an error in another stream.
+    None is left out and none comes twice. A reader that has enough lets the stream go."""
+    monkeypatch.setattr(ledger_module, "PAGE_SIZE", 10)
+    commands, clock, streams = Commands(), FakeClock(), []
+    play = Rehearsal(100)
+    for number in range(1, 100):
+        play.book(f"user {number}")
+    with MongoClient[Document](mongod, event_listeners=[commands], maxPoolSize=1) as client:
+        collection = ledger_collection(client[database.name])
+        append_in_commits(Ledger(collection, clock), play.event_id, play.transitions, [1] * 100, clock.monotonic() + 5)
+        real_find = collection.find
+
+        def find(*args: Any, **options: Any) -> Any:
+            cursor = real_find(*args, **options)
+            if options["cursor_type"] == CursorType.EXHAUST:
+                streams.append(cursor)
+            return cursor
+
+        monkeypatch.setattr(collection, "find", find)
+        commands.names.clear()
+        pages = []
+        for page in Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5):
+            pages.append([part.version for part in page])
+            if len(pages) == 5:
+                monkeypatch.setattr(streams[0], "_refresh", partial(cut, streams[0]))
+        assert sum(pages, []) == list(range(1, 101))
+        assert commands.names[:7] == ["find", "find", "find", "getMore", "getMore", "find", "getMore"]
+        reading = Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5)
+        assert len([next(reading) for _ in range(4)]) == 4
+        del reading
+        # The one connection that there may be is free again.
+        assert len(read(Ledger(collection, clock), play.event_id, 90, clock.monotonic() + 5)) == 10
+    assert len(streams) == 3

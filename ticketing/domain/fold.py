@@ -6,7 +6,7 @@ only mean a damaged ledger, and a service that went on from there would sell tic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -38,6 +38,13 @@ NEXT_STATUSES: Mapping[OrderStatus | None, frozenset[OrderStatus]] = {
 }
 
 
+# Asked for with each transition, and an enumeration takes three times as long to name its members.
+_CONFIRMED, _WAITING = OrderStatus.CONFIRMED, OrderStatus.WAITING
+_INITIALIZED, _REMEMBERED = TransitionType.INITIALIZED, TransitionType.REMEMBERED
+_PSEUDONYMIZED = TransitionType.PSEUDONYMIZED
+_BULK_BOOKED, _TRANSFERRED = TransitionType.BULK_BOOKED, TransitionType.TRANSFERRED
+
+_PLAIN_ORDER = ("order_id", "user_id", "quantity", "status")  # all that is said of one that is general and free
 _CHANGES_EVENT = frozenset({TransitionType.UPDATED, TransitionType.EVENT_CANCELLED})
 _ABOUT_EVENT = _CHANGES_EVENT | {TransitionType.INITIALIZED, TransitionType.PSEUDONYMIZED}
 _TAKES_TICKETS = frozenset({TransitionType.CANCELLED, TransitionType.TRANSFERRED})  # from an order that goes on
@@ -77,9 +84,9 @@ def answer_to(state: EventState, transition: Transition) -> Answer:
     if transition.refusal is not None:
         return Answer(refusal=transition.refusal)
     if _is_about_event(transition):
-        is_promoting = transition.type is not TransitionType.PSEUDONYMIZED
+        is_promoting = transition.type is not _PSEUDONYMIZED
         return Answer(event=state, promoted=_orders_named(state, transition) if is_promoting else ())
-    return _answer_about_orders(state, transition)
+    return _answer_about_orders(state, transition, _orders_named(state, transition))
 
 
 class Folding:
@@ -128,35 +135,31 @@ class Folding:
         if transition.version != self.version + 1:
             raise self._contradiction(transition, f"follows {self.version}")
         self.version = transition.version
-        if transition.type is not TransitionType.INITIALIZED and self.event is None:
+        if self.event is None and transition.type is not _INITIALIZED:
             raise self._contradiction(transition, "comes before the event is initialized")
-        if transition.type is TransitionType.PSEUDONYMIZED:
+        orders: list[Order] = []
+        if transition.type is _PSEUDONYMIZED:
             self.updated_at = transition.at
             self._pseudonymize(transition)
-        elif transition.type is not TransitionType.REMEMBERED:
+        elif transition.type is not _REMEMBERED:
             self.updated_at = transition.at
             if transition.event is not None:
                 self._set_event(transition.event, transition)
-            for change in transition.orders:
-                number = self.numbers.get(change["order_id"])
-                if number is None:
-                    self._add_order(change, transition)
-                else:
-                    self._change_order(number, change, transition)
+            orders = [self._set_order(change, transition) for change in transition.orders]
         if transition.request is not None:
             key, fingerprint = transition.request
-            self.keys[key] = Remembered(fingerprint, self._answer_to(transition))
+            self.keys[key] = Remembered(fingerprint, self._answer_to(transition, orders))
 
     def waiting_position(self, order: Order) -> int | None:
         """As `EventState.waiting_position`."""
-        if order.status is not OrderStatus.WAITING:
+        if order.status is not _WAITING:
             return None
         line = self.lines[order.ticket_type]
         is_newest = order.number == len(self.numbers)  # then it is the last in line, and nobody need be counted
         return len(line) if is_newest else line.rank(order.number)
 
     def _set_event(self, fields: dict[str, Any], transition: Transition) -> None:
-        if transition.type is TransitionType.INITIALIZED:
+        if transition.type is _INITIALIZED:
             if self.event is not None:
                 raise self._contradiction(transition, "initializes the event again")
             about = {"created_at": transition.at, "organizer": transition.by, **with_ticket_types(fields)}
@@ -177,13 +180,22 @@ class Folding:
             if booked > self.totals[code]:
                 raise self._oversold(code, transition)
 
-    def _add_order(self, change: OrderChange, transition: Transition) -> None:
+    def _set_order(self, change: OrderChange, transition: Transition) -> Order:
+        number = self.numbers.get(change["order_id"])
+        if number is None:
+            return self._add_order(change, transition)
+        return self._change_order(number, change, transition)
+
+    def _add_order(self, change: OrderChange, transition: Transition) -> Order:
         order_id, user_id, quantity = change["order_id"], change["user_id"], change["quantity"]
-        unit_price, currency = change.get("unit_price", FREE), change.get("currency")
         if not (isinstance(order_id, str) and isinstance(user_id, str) and _is_count(quantity)):
             raise TypeError("an order's fields are of the wrong type")
-        if not (isinstance(unit_price, Decimal) and isinstance(currency, (str, NoneType))):
-            raise TypeError("an order's price is none")
+        ticket_type, unit_price, currency = GENERAL, FREE, None
+        if len(change) > len(_PLAIN_ORDER):
+            ticket_type, unit_price = change.get("ticket_type", GENERAL), change.get("unit_price", FREE)
+            currency = change.get("currency")
+            if not (isinstance(unit_price, Decimal) and isinstance(currency, (str, NoneType))):
+                raise TypeError("an order's price is none")
         status, number, at = change["status"], len(self.numbers) + 1, transition.at
         order = Order(
             order_id,
@@ -196,7 +208,7 @@ class Folding:
             at,
             transition.version,
             transition.by is not None,
-            change.get("ticket_type", GENERAL),
+            ticket_type,
             unit_price,
             currency,
         )
@@ -207,8 +219,9 @@ class Folding:
         self.numbers[order_id] = self.active[user_id] = number
         self.orders[number] = order
         self._count_in(order, transition)
+        return order
 
-    def _change_order(self, number: int, change: OrderChange, transition: Transition) -> None:
+    def _change_order(self, number: int, change: OrderChange, transition: Transition) -> Order:
         """Another status, or fewer tickets."""
         before, fields = self.orders[number], cast(dict[str, Any], change)
         after = before._replace(**fields, updated_at=transition.at, version=transition.version)
@@ -227,6 +240,7 @@ class Folding:
         self.orders[number] = after
         self._count_out(before)
         self._count_in(after, transition)
+        return after
 
     def _pseudonymize(self, transition: Transition) -> None:
         """Orders get another name, and so do the answers that are kept of them.
@@ -253,24 +267,25 @@ class Folding:
     def _count_in(self, order: Order, transition: Transition) -> None:
         """Its tickets are booked, or its place in line is taken."""
         code = order.ticket_type
-        if order.status is OrderStatus.CONFIRMED:
+        if order.status is _CONFIRMED:
             self.booked[code] = booked = self.booked[code] + order.quantity
             if not 0 <= booked <= self.totals[code]:
                 raise self._oversold(code, transition)
-        elif order.status is OrderStatus.WAITING:
+        elif order.status is _WAITING:
             self.lines[code].add(order.number)
 
     def _count_out(self, order: Order) -> None:
-        if order.status is OrderStatus.CONFIRMED:
+        if order.status is _CONFIRMED:
             self.booked[order.ticket_type] -= order.quantity
-        elif order.status is OrderStatus.WAITING:
+        elif order.status is _WAITING:
             self.lines[order.ticket_type].discard(order.number)
 
     def _oversold(self, code: str, transition: Transition) -> LedgerContradiction:
         booked = f"{self.booked[code]} of {self.totals[code]}"
         return self._contradiction(transition, f"leaves {booked} tickets booked")
 
-    def _answer_to(self, transition: Transition) -> Answer:
+    def _answer_to(self, transition: Transition, set_orders: Sequence[Order]) -> Answer:
+        """`set_orders` are those that it set, each as it was then: one that gives tickets back may be set once more."""
         if transition.refusal is not None:
             return Answer(refusal=transition.refusal)
         if _is_about_event(transition):
@@ -279,7 +294,8 @@ class Folding:
             answer = answer_to(state, transition)
             # It tells of no orders, and those in it would keep names that are erased later.
             return answer._replace(event=replace(state, orders=Map(), numbers=Map(), active=Map(), keys=Map()))
-        return _answer_about_orders(self, transition)
+        orders = tuple(set_orders) if len(set_orders) == 1 else _orders_named(self, transition)
+        return _answer_about_orders(self, transition, orders)
 
     def _contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
         where = f"event {self.event_id!r}: transition {transition.version} ({transition.type})"
@@ -333,24 +349,25 @@ def _renamed(answer: Answer, names: Mapping[str, str], organizer: str | None) ->
     )
 
 
-def _answer_about_orders(seen: EventState | Folding, transition: Transition) -> Answer:
+def _answer_about_orders(
+    seen: EventState | Folding, transition: Transition, orders: tuple[Order, ...]
+) -> Answer:
     """The first order that a transition names is the command's own, and the others were promoted by it; but for a
     transfer, whose own order comes second, and for many bookings, which all are."""
-    if transition.type is TransitionType.BULK_BOOKED or transition.refused:
-        return Answer(bulk=_bulk(seen, transition))
-    orders = _orders_named(seen, transition)
-    if transition.type is TransitionType.TRANSFERRED:
+    if transition.type is _BULK_BOOKED or transition.refused:
+        return Answer(bulk=_bulk(seen, transition, orders))
+    if transition.type is _TRANSFERRED:
         sender, order = orders
         return Answer(order, sender=sender)
     return Answer(orders[0], seen.waiting_position(orders[0]), orders[1:])
 
 
-def _bulk(seen: EventState | Folding, transition: Transition) -> tuple[Answer, ...]:
+def _bulk(seen: EventState | Folding, transition: Transition, orders: tuple[Order, ...]) -> tuple[Answer, ...]:
     """The answer of each booking in its place. Raises ValueError for places that there are not."""
     answers = {place: Answer(refusal=refusal) for place, refusal in transition.refused}
-    places = range(len(transition.orders) + len(transition.refused))
+    places = range(len(orders) + len(transition.refused))
     left = [place for place in places if place not in answers]
-    for place, order in zip(left, _orders_named(seen, transition), strict=True):
+    for place, order in zip(left, orders, strict=True):
         answers[place] = Answer(order, seen.waiting_position(order))
     return tuple([answers[place] for place in places])
 
@@ -361,6 +378,6 @@ def _orders_named(seen: EventState | Folding, transition: Transition) -> tuple[O
 
 def _is_about_event(transition: Transition) -> bool:
     """Whether its answer is the event: it changed it, or gave orders to a pseudonym, or there was nothing to do."""
-    if transition.type is TransitionType.REMEMBERED:
+    if transition.type is _REMEMBERED:
         return transition.event is not None
     return transition.type in _ABOUT_EVENT

@@ -27,6 +27,8 @@ MAX_TICKETS_PER_ORDER = 10
 class OrderStatus(StrEnum):
     """The life of an order: confirmed or waiting at first; waiting may become confirmed; cancelled is final."""
 
+    __hash__ = str.__hash__  # Enum's own is written in Python, and a fold looks up each order's
+
     CONFIRMED = "confirmed"
     WAITING = "waiting"
     CANCELLED = "cancelled"
@@ -46,6 +48,8 @@ class EventStatus(StrEnum):
 class TransitionType(StrEnum):
     """What a transition did. `remembered`: nothing but keep an answer for its Idempotency-Key; `pseudonymized`: a
     user was erased, and this alone gives orders to another name."""
+
+    __hash__ = str.__hash__  # as above
 
     INITIALIZED = "initialized"
     BOOKED = "booked"

@@ -123,6 +123,7 @@ def _refusal_document(refusal: Refusal) -> dict[str, Any]:
 def _transition(document: dict[str, Any], at: datetime) -> Transition:
     request = document.get("request")
     refusal = document.get("refusal")
+    refused = document.get("refused")
     changes = document.get("orders", ())
     for change in changes:  # set in place: the driver has made them for us alone
         if "status" in change:
@@ -139,7 +140,7 @@ def _transition(document: dict[str, Any], at: datetime) -> Transition:
         None if request is None else RequestKey(request["key"], request["fingerprint"]),
         None if refusal is None else _refusal(refusal),
         document.get("sales") == "closed",
-        tuple((each["index"], _refusal(each)) for each in document.get("refused", ())),
+        () if refused is None else tuple([(each["index"], _refusal(each)) for each in refused]),
     )
 
 

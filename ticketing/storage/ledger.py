@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
+from pymongo.cursor import Cursor, CursorType
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -33,10 +36,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COLLECTION = "ledger"
-# Transitions read at once, about: to take them in keeps a thread for some 30 ms, and others wait for it. How many
-# commits that is depends on what one holds, and is known after the first page.
-PAGE_SIZE = 2_000
+# Transitions read at once, about. More would not fit into the processor's cache, and a fold would take a fifth longer.
+# How many commits that is depends on what one holds, and is known after the first page.
+PAGE_SIZE = 500
 FIRST_PAGE_COMMITS = 50
+# Between two pages, for the next one may be there already, and a green thread's turn ends only where it waits. More
+# than nothing: after no time at all gevent looks whether there is something on its sockets only once in 50 turns.
+TURN_S = 1e-6
+PAGES_BY_REQUEST = 2  # most readers want no more, and to give up a stream costs its connection
 
 
 def ledger_collection(database: Database[dict[str, Any]]) -> Collection[dict[str, Any]]:
@@ -96,20 +103,18 @@ class Ledger:
 
         Raises `LedgerContradiction` for a document that is no commit.
         """
-        last_id = ledger_id(event_id, after)
-        commits = min(FIRST_PAGE_COMMITS, PAGE_SIZE)
-        while True:
-            try:
-                page = self._read_page(event_id, last_id, commits, deadline)
-                transitions = [transition for document in page for transition in transitions_of(document)]
-            except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
-                raise LedgerContradiction(f"event {event_id!r}: no commit after {last_id}: {error!r}") from error
-            yield transitions
-            if len(page) < commits:
-                return
-            self._clock.sleep(0)  # a green thread's turn ends only where it waits, and the next page may be there
-            last_id = page[-1]["_id"]
-            commits = max(1, PAGE_SIZE * len(page) // max(1, len(transitions)))
+        with closing(_Pages(self._collection, event_id, after)) as pages:
+            while True:
+                after_id = pages.last_id
+                try:
+                    page = self._retried(pages.read_next, deadline)
+                    transitions = [transition for document in page for transition in transitions_of(document)]
+                except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
+                    raise LedgerContradiction(f"event {event_id!r}: no commit after {after_id}: {error!r}") from error
+                yield transitions
+                if pages.are_read:
+                    return
+                self._clock.sleep(TURN_S)
 
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
         """Which of these Idempotency-Keys were used, and in the ledgers of which events.
@@ -126,19 +131,6 @@ class Ledger:
                 found.setdefault(key, set()).add(event_id)
         return found
 
-    def _read_page(
-        self, event_id: str, last_id: str, commits: int, deadline: float
-    ) -> list[dict[str, Any]]:
-        # ';' follows ':', so the range holds the ids of this event and of no other.
-        query = {"_id": {"$gt": last_id, "$lt": f"{event_id};"}}
-
-        def read() -> list[dict[str, Any]]:
-            # Without a batch size the server sends 101 documents at first and is asked again for the others.
-            found = self._collection.find(query, {"event_id": False, "nonce": False, "after": False})  # not used
-            return list(found.sort("_id", 1).limit(commits).batch_size(commits))
-
-        return self._retried(read, deadline)
-
     def _nonce_at(self, commit_id: str, deadline: float) -> bytes | None:
         """Who holds the place. None when a majority does not have it yet: ask again a little later."""
         found = self._retried(lambda: self._collection.find_one({"_id": commit_id}, {"nonce": 1}), deadline)
@@ -149,6 +141,57 @@ class Ledger:
 
     def _attempt(self, deadline: float) -> Any:
         return attempt(self._clock, deadline)
+
+
+class _Pages:
+    """The commits of one event after a version, page by page.
+
+    The first pages are asked for one by one. Then the others come in a stream: MongoDB sends the next one while this
+    one is folded.
+    """
+
+    def __init__(self, collection: Collection[dict[str, Any]], event_id: str, after: int) -> None:
+        self.last_id = ledger_id(event_id, after)
+        self.are_read = False
+        self._collection = collection
+        self._end_id = f"{event_id};"  # ';' follows ':', so the range holds the ids of this event and of no other
+        self._size = min(FIRST_PAGE_COMMITS, PAGE_SIZE)
+        self._count = 0
+        self._stream: Cursor[dict[str, Any]] | None = None
+
+    def read_next(self) -> list[dict[str, Any]]:
+        """The next page. May be called again after an error."""
+        page = self._ask() if self._count < PAGES_BY_REQUEST else self._take()
+        self._count += 1
+        self.are_read = len(page) < self._size
+        if page:
+            self.last_id = page[-1]["_id"]
+        if self._count == 1 and page:
+            self._size = max(1, PAGE_SIZE * len(page) // max(1, sum(len(each["transitions"]) for each in page)))
+        return page
+
+    def close(self) -> None:
+        """End the stream, if there is one."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _ask(self) -> list[dict[str, Any]]:
+        # Without a batch size the server sends 101 documents at first and is asked again for the others.
+        return list(self._find(CursorType.NON_TAILABLE).limit(self._size).batch_size(self._size))
+
+    def _take(self) -> list[dict[str, Any]]:
+        if self._stream is None:
+            self._stream = self._find(CursorType.EXHAUST).batch_size(self._size)
+        try:
+            return list(islice(self._stream, self._size))
+        except BaseException:
+            self.close()  # the next try begins another one
+            raise
+
+    def _find(self, kind: int) -> Cursor[dict[str, Any]]:
+        query = {"_id": {"$gt": self.last_id, "$lt": self._end_id}}
+        return self._collection.find(query, {"transitions": True}, cursor_type=kind).sort("_id", 1)
 
 
 def _binaries(value: Any) -> Iterator[bytes]:
