@@ -96,7 +96,7 @@ def init_request_logging(app: Flask, clock: Clock) -> None:
         g.request_id = _request_id(request.headers.get(REQUEST_ID_HEADER))
 
     def end(response: Response) -> Response:
-        response.headers[REQUEST_ID_HEADER] = g.request_id
+        response.headers.add(REQUEST_ID_HEADER, g.request_id)
         level = logging.DEBUG if request.path in QUIET_PATHS else logging.INFO
         if log.isEnabledFor(level):
             log.log(level, "request", extra=_request_facts(response, clock.monotonic() - g.request_begun_s))

@@ -67,7 +67,7 @@ def test_the_wait_takes_nobodys_place(app: Flask, api: Api, monkeypatch: pytest.
 
     def wait(*args: object) -> bool:
         slots = app.extensions[admission.EXTENSION]
-        seen["free"] = slots._value - slots._initial_value
+        seen["free"] = slots.free - api.services.config.requests_max
         api.services.feed._clock.sleep(7.0)
         return False
 

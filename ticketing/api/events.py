@@ -10,6 +10,7 @@ from flask import Response, jsonify, request
 from flask_smorest import Blueprint
 from werkzeug.http import quote_etag
 
+from ..clock import TURN_S
 from ..domain.commands import CancelEvent, Update
 from ..domain.model import EventState, EventStatus, Order, OrderStatus
 from ..errors import EventNotFound, LedgerDamaged, StorageUnavailable
@@ -254,7 +255,7 @@ def _in_turns(orders: Iterator[Order]) -> Iterator[Order]:
     for number, order in enumerate(orders, start=1):
         yield order
         if number % ORDERS_AT_ONCE == 0:
-            services().clock.sleep(0)
+            services().clock.sleep(TURN_S)
 
 
 def _number(order: Order) -> int:

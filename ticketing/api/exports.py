@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from ..clock import Clock
+from ..clock import TURN_S, Clock
 from ..domain.model import EventState
 from .schemas import OrderSchema, order_view, rfc3339
 
@@ -36,7 +36,7 @@ def orders_csv(state: EventState, clock: Clock) -> Iterator[str]:
             yield out.getvalue()
             out.seek(0)
             out.truncate()
-            clock.sleep(0)  # a green thread's turn ends only where it waits
+            clock.sleep(TURN_S)  # a green thread's turn ends only where it waits
     yield out.getvalue()
 
 

@@ -36,9 +36,11 @@ def init_headers(app: Flask, config: Config) -> None:
 def protect(response: Response) -> Response:
     """Add what every answer has. A view's own Cache-Control stays."""
     headers = response.headers
-    headers.setdefault("Cache-Control", "no-cache" if "ETag" in headers else "no-store")
+    present = {name.lower() for name, _ in headers}  # Werkzeug looks a name up with an exception where it is not there
+    if "cache-control" not in present:
+        headers.add("Cache-Control", "no-cache" if "etag" in present else "no-store")
     for name, value in PROTECTING.items():
-        headers.setdefault(name, value)
+        headers.add(name, value)
     return response
 
 

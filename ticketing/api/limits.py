@@ -290,9 +290,10 @@ def _add_headers(response: Response, clock: Clock) -> Response:
     if found is None:
         return response
     amount, window = found
-    response.headers["X-RateLimit-Limit"] = str(amount)
-    response.headers["X-RateLimit-Remaining"] = str(max(0, amount - window.hits))
-    response.headers["X-RateLimit-Reset"] = str(math.ceil(clock.now().timestamp() + window.resets_in_s))
+    add = response.headers.add  # not [], which looks through all those that are there
+    add("X-RateLimit-Limit", str(amount))
+    add("X-RateLimit-Remaining", str(max(0, amount - window.hits)))
+    add("X-RateLimit-Reset", str(math.ceil(clock.now().timestamp() + window.resets_in_s)))
     if window.hits > amount:
         response.headers["Retry-After"] = str(max(1, math.ceil(window.resets_in_s)))
     return response

@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from ..clock import Clock, tries
+from ..clock import TURN_S, Clock, tries
 from ..domain.fold import LedgerContradiction
 from ..domain.model import EventState, Transition
 from ..domain.summary import summary_of
@@ -40,9 +40,6 @@ COLLECTION = "ledger"
 # How many commits that is depends on what one holds, and is known after the first page.
 PAGE_SIZE = 500
 FIRST_PAGE_COMMITS = 50
-# Between two pages, for the next one may be there already, and a green thread's turn ends only where it waits. More
-# than nothing: after no time at all gevent looks whether there is something on its sockets only once in 50 turns.
-TURN_S = 1e-6
 PAGES_BY_REQUEST = 2  # most readers want no more, and to give up a stream costs its connection
 
 
@@ -114,7 +111,7 @@ class Ledger:
                 yield transitions
                 if pages.are_read:
                     return
-                self._clock.sleep(TURN_S)
+                self._clock.sleep(TURN_S)  # the next page may be there already, and nothing else would end this turn
 
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
         """Which of these Idempotency-Keys were used, and in the ledgers of which events.
