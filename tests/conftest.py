@@ -6,6 +6,7 @@ Warnings are errors (setup.cfg, filterwarnings). A skipped test is a failure: wh
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -41,6 +42,20 @@ def database(mongod: str) -> Iterator[Database[Document]]:
         name = f"test_{uuid.uuid4().hex}"
         yield client[name]
         client.drop_database(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def process_coverage() -> str | None:
+    """What tells child processes to count what they run, taken out of the environment: it doubles their work, and most
+    of them run what other tests reach."""
+    return os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+@pytest.fixture
+def measured_processes(process_coverage: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Child processes of this test count, for they run what nothing else does."""
+    if process_coverage is not None:
+        monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", process_coverage)
 
 
 @pytest.fixture(autouse=True)

@@ -99,9 +99,8 @@ def test_nothing_is_compared_with_nothing(
     assert capsys.readouterr().err.endswith("none.json: make bench-record\n")
 
 
-def test_a_short_run_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_run_end_to_end(tmp_path: Path) -> None:
     """One subject for a second on the whole service, its ledgers audited; then the comparison fails as it should."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # nothing here that other tests do not reach
     recorded, results = tmp_path / "recorded.json", tmp_path / "results.json"
     results_of(1_000.0).write(recorded)
     command = ["-m", "tests.bench", "--rounds", "1", "--seconds", "1", "--subjects", "book", "--connections", "32"]

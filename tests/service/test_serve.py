@@ -37,6 +37,8 @@ from ticketing.config import Config
 from ticketing.embedded import find_mongod
 from ticketing.serve import ServiceError, check_address, curl_line, write_dotenv
 
+pytestmark = pytest.mark.usefixtures("measured_processes")
+
 
 def password_in(folder: Path) -> str:
     found = re.search(r"(?m)^BASIC_AUTH_PASSWORD=(.+)$", (folder / ".env").read_text())

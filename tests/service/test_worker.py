@@ -16,6 +16,8 @@ from tests.service.conftest import Start
 from tests.service.running import DEADLINE_S, ROOT, eventually
 from ticketing.config import Config
 
+pytestmark = pytest.mark.usefixtures("measured_processes")
+
 # In a process of its own: importing the worker makes the threads of its process green.
 CLOSE_A_SERVER_WITH_CALLERS = """
 import socket, sys
