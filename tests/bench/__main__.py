@@ -11,8 +11,9 @@ import argparse
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tests.service.running import ROOT
@@ -22,6 +23,11 @@ from .report import Results, Run, compare, record, table
 from .stack import BASELINE, SAME_WORKER, SERVICE, BenchError, Load, Stack, describe_machine, require_wrk
 from .subjects import SUBJECTS, USUAL_CONNECTIONS
 
+BUSIEST_MAX = 0.6
+"""A baseline of which one worker did more than this part of the work is measured again: gunicorn's workers take the
+connections that they get hold of, at times one of them nearly all, and the other core has a rest."""
+
+FAIR_TRIES_MAX = 8
 WARM_UP_S = 1
 WARM_UPS_MAX = 120
 USUAL = [name for name, subject in SUBJECTS.items() if subject.is_usual]
@@ -63,12 +69,15 @@ def main() -> int:
 def measure(names: list[str], connections: list[int] | None, rounds: int, seconds: int) -> Results:
     """All rounds. Raises `BenchError` for requests that failed or a ledger that is not in order."""
     runs: list[Run] = []
-    for workers in sorted({SUBJECTS[name].workers for name in names}):
-        with tempfile.TemporaryDirectory(prefix="ticketing-bench-") as folder, Stack(Path(folder), workers) as stack:
+    for place in dict.fromkeys(SUBJECTS[name].place for name in names):
+        with (
+            tempfile.TemporaryDirectory(prefix="ticketing-bench-") as folder,
+            Stack(Path(folder), place.workers) as stack,
+        ):
             machine = describe_machine(stack.database)
             bench = Bench(stack, seconds)
             for number in range(rounds):
-                for name in (name for name in names if SUBJECTS[name].workers == workers):
+                for name in (name for name in names if SUBJECTS[name].place == place):
                     for count in connections or numbers_of_connections(name, number):
                         runs += bench.turn(number, name, count)
     return Results(machine, runs)
@@ -92,7 +101,7 @@ class Bench:
         """One subject beside its baselines, in round `number`."""
         subject = SUBJECTS[name]
         for target in (BASELINE, SAME_WORKER):
-            yield self._run(target, number, name, connections, "none")
+            yield fair(partial(self._run, target, number, name, connections, "none"))
         event_id = self._kept.get(name) or f"bench-{uuid.uuid4().hex[:8]}"
         if name not in self._kept:
             # One second more than a run takes: for the warm-up, which cancels too.
@@ -133,6 +142,16 @@ class Bench:
             if not outcome.errors:
                 return sent
         raise BenchError(f"{target} does not answer {load} without errors")
+
+
+def fair(measure: Callable[[], Run]) -> Run:
+    """A run whose workers shared the work, or else the best of some. The service is taken as it is."""
+    runs = [measure()]
+    while runs[-1].busiest > BUSIEST_MAX and len(runs) < FAIR_TRIES_MAX:
+        if runs[0].target == SERVICE or runs[0].connections == 1:
+            break
+        runs.append(measure())
+    return runs[-1] if runs[-1].busiest <= BUSIEST_MAX else max(runs, key=lambda run: run.requests_per_s)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ BEGIN, END = "<!-- written by make bench-record -->", "<!-- until here -->"
 class Run:
     """One run of wrk. Processor times are in milliseconds a request, and `cpu_ms` is gunicorn's with its workers.
 
-    `batch` is how many transitions a commit held; `lost` how many of the tried commits found their place taken; `reads`
-    how often MongoDB was asked, a request. None where nothing was written.
+    `busiest` is the part of the work that one worker did. `batch` is how many transitions a commit held; `lost` how
+    many of the tried commits found their place taken; `reads` how often MongoDB was asked, a request. None where
+    nothing was written.
     """
 
     round: int
@@ -33,6 +34,7 @@ class Run:
     p99_ms: float
     errors: int
     cpu_ms: float
+    busiest: float
     mongod_cpu_ms: float
     wrk_cpu_ms: float
     reads: float
@@ -56,6 +58,8 @@ class Run:
         commits, inserts = after.commits - before.commits, after.inserts - before.inserts
         transitions = after.transitions - before.transitions
 
+        worked_s = [now - then for now, then in zip(after.workers_cpu_s, before.workers_cpu_s, strict=True)]
+
         def a_request(value: float) -> float:
             return round(value / outcome.requests, 3)
 
@@ -70,6 +74,7 @@ class Run:
             p99_ms=outcome.p99_ms,
             errors=outcome.errors,
             cpu_ms=a_request(1e3 * (after.server_cpu_s - before.server_cpu_s)),
+            busiest=round(max(worked_s) / sum(worked_s), 2),
             mongod_cpu_ms=a_request(1e3 * (after.mongod_cpu_s - before.mongod_cpu_s)),
             wrk_cpu_ms=a_request(1e3 * outcome.wrk_cpu_s),
             reads=a_request(after.reads - before.reads),
@@ -83,7 +88,7 @@ class Run:
         return (
             f"{self.round} {self.subject:<12} {self.connections:>4} {self.target:<34} {self.requests_per_s:>8,.0f}/s "
             f"p50 {self.p50_ms:.1f} p99 {self.p99_ms:.1f} ms, CPU {self.cpu_ms:.3f} + {self.mongod_cpu_ms:.3f} ms, "
-            f"reads {self.reads}, batch {self.batch}, lost {self.lost}, {self.peak_mb} MB"
+            f"busiest {self.busiest:.0%}, reads {self.reads}, batch {self.batch}, lost {self.lost}, {self.peak_mb} MB"
         )
 
 

@@ -70,6 +70,7 @@ class Usage:
     """What was used up to a moment: seconds of processor, and what MongoDB did."""
 
     server_cpu_s: float
+    workers_cpu_s: tuple[float, ...]
     mongod_cpu_s: float
     commits: int  # in the ledgers
     transitions: int  # in them
@@ -171,8 +172,10 @@ class Stack:
             ]
         )
         held = next(ledgers, {"commits": 0, "transitions": 0})
+        master_cpu_s, *workers_cpu_s = map(cpu_s, self._pids(target))
         return Usage(
-            server_cpu_s=sum(map(cpu_s, self._pids(target))),
+            server_cpu_s=master_cpu_s + sum(workers_cpu_s),
+            workers_cpu_s=tuple(workers_cpu_s),
             mongod_cpu_s=cpu_s(self._mongod_pid),
             commits=held["commits"],
             transitions=held["transitions"],

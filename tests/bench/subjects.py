@@ -22,11 +22,20 @@ Prepare = Callable[[Database[dict[str, Any]], str, float], None]
 
 
 @dataclass(frozen=True)
+class Place:
+    """A service to measure on. A `name` of its own is for what others should not be charged with: its memory."""
+
+    workers: int = 2
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Subject:
     """Something to be measured. `kind` is one of load.lua's.
 
     `many` follows the event's id in what load.lua is told: so many events, and by which law. `is_kept`: all runs have
     the same event. `connections`: the numbers that it is measured with, unless told. `is_usual`: measured unless told.
+    `place`: where.
     """
 
     title: str
@@ -36,7 +45,7 @@ class Subject:
     is_kept: bool = False
     connections: tuple[int, ...] = (USUAL_CONNECTIONS,)
     is_usual: bool = True
-    workers: int = 2
+    place: Place = Place()
 
     def event_ids(self, event_id: str) -> list[str]:
         """The events of a run that was given this id."""
@@ -91,7 +100,12 @@ SUBJECTS = {
     "mix": Subject("70 % status, 25 % book, 5 % cancel", "mix", with_orders_to_cancel(0.1), connections=ALL),
     **{
         f"book-{orders}-orders": Subject(
-            f"book, an event of {orders:,} orders", "book", with_orders(orders), is_kept=True, is_usual=False
+            f"book, an event of {orders:,} orders",
+            "book",
+            with_orders(orders),
+            is_kept=True,
+            is_usual=False,
+            place=Place(name=f"{orders} orders"),
         )
         for orders in (1_000, 100_000, 1_000_000)
     },
@@ -103,7 +117,11 @@ SUBJECTS = {
     },
     **{
         f"book-{workers}-workers": Subject(
-            f"book, one hot event, WEB_CONCURRENCY={workers}", "book", with_orders(), is_usual=False, workers=workers
+            f"book, one hot event, WEB_CONCURRENCY={workers}",
+            "book",
+            with_orders(),
+            is_usual=False,
+            place=Place(workers),
         )
         for workers in (1, 4)
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.service.running import DEADLINE_S, ROOT
 
 from . import report, stack
-from .__main__ import main
+from .__main__ import fair, main
 from .report import Results, Run, compare, record, table
 from .stack import BASELINE, SAME_WORKER, SERVICE, BenchError
 
@@ -30,6 +31,7 @@ def run_of(target: str, requests_per_s: float, number: int = 0, subject: str = "
         p99_ms=20.0,
         errors=0,
         cpu_ms=0.5,
+        busiest=0.5,
         mongod_cpu_ms=0.1,
         wrk_cpu_ms=0.02,
         reads=0.1,
@@ -59,6 +61,19 @@ def test_the_ratio_is_that_of_a_round() -> None:
     (row,) = table(results).splitlines()[2:]
     assert "**0.50** (0.40 to 0.60) | **0.40** (0.32 to 0.48)" in row
     assert "| 200 |" in row and "10.0, 25%" in row
+
+
+def test_a_baseline_on_one_core_is_measured_again() -> None:
+    """It would flatter the service. Where it never shares its work it is taken at its best; one connection it cannot
+    share, and the service is taken as it is."""
+    runs = [run_of(BASELINE, 1_000.0), run_of(BASELINE, 3_000.0), run_of(BASELINE, 3_100.0)]
+    lopsided = [replace(run, busiest=0.9) for run in runs]
+    assert fair(iter([lopsided[0], runs[1], runs[2]]).__next__) == runs[1]
+    assert fair(iter(lopsided * 10).__next__) == lopsided[2]
+    alone = replace(lopsided[0], connections=1)
+    assert fair(iter([alone, runs[1]]).__next__) == alone
+    service = replace(lopsided[0], target=SERVICE)
+    assert fair(iter([service, runs[1]]).__next__) == service
 
 
 @pytest.mark.parametrize(("now", "losses"), [(0.5, 0), (0.43, 0), (0.42, 1), (0.9, 0)])

@@ -14,7 +14,7 @@ from ticketing.clock import TURN_S
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
 from ticketing.errors import StorageUnavailable
-from ticketing.storage import ledger as ledger_module
+from ticketing.storage import pages as pages_module
 from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import Ledger
 
@@ -79,7 +79,7 @@ class LedgerSuite:
         pages: list[int],
     ) -> None:
         """None is left out and none comes twice, also when the last page is full."""
-        monkeypatch.setattr(ledger_module, "PAGE_SIZE", 3)
+        monkeypatch.setattr(pages_module, "PAGE_SIZE", 3)
         play = Rehearsal(100)
         for number in range(commits - 1):
             play.book(f"user {number}")
@@ -92,7 +92,7 @@ class LedgerSuite:
         self, ledger: Ledger, clock: FakeClock, deadline: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Between two pages it lets go, even when nothing has to be waited for."""
-        monkeypatch.setattr(ledger_module, "PAGE_SIZE", 3)
+        monkeypatch.setattr(pages_module, "PAGE_SIZE", 3)
         play = Rehearsal(100)
         for number in range(6):
             play.book(f"user {number}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,41 +14,31 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, NetworkTimeout, PyMongoError
 
 from ticketing.clock import SystemClock
-from ticketing.storage.inserts import SharedInserts, _Insert
+from ticketing.storage.inserts import SharedInserts
+from ticketing.storage.sharing import Share
+
+from .together import FirstWaits, GatheringClock, at_once
 
 Document = dict[str, Any]
 COUNT = 8
 
 
-class GatheringClock(SystemClock):
-    """Who gathers others waits until as many as the test wants are there."""
-
-    def __init__(self) -> None:
-        self.all_are_there = threading.Event()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait for the test."""
-        assert self.all_are_there.wait(10)
-
-
-class Watched:
+class Watched(FirstWaits):
     """A collection that counts commands, lets the first one wait, and may fail after or instead of the insert."""
 
     def __init__(self, collection: Collection[Document]) -> None:
+        super().__init__()
         self.collection = collection
-        self.first_may_end = threading.Event()
-        self.sizes: list[int] = []
         self.failure: Callable[[], None] = lambda: None
 
     def insert_one(self, document: Document) -> None:
         """The first one of a test."""
-        self.sizes.append(1)
-        assert self.first_may_end.wait(10)
+        self.pass_with(1)
         self.collection.insert_one(document)
 
     def insert_many(self, documents: list[Document], ordered: bool) -> None:
         """The others."""
-        self.sizes.append(len(documents))
+        self.pass_with(len(documents))
         self.collection.insert_many(documents, ordered=ordered)
         self.failure()
 
@@ -62,35 +53,9 @@ def insert_all(watched: Watched, documents: list[Document], wait_s: float = 10.0
     """Insert them, each by a thread of its own: the first alone, and while it is under way all others."""
     clock = GatheringClock()
     inserts = SharedInserts(watched, clock)  # type: ignore[arg-type]
-    errors: list[Exception | None] = [None] * len(documents)
-
-    def insert(place: int) -> None:
-        try:
-            inserts.insert_one(documents[place], clock.monotonic() + wait_s)
-        except Exception as error:
-            errors[place] = error
-
-    threads = [threading.Thread(target=insert, args=(place,)) for place in range(len(documents))]
-    threads[0].start()
-    _until(lambda: watched.sizes == [1])
-    for number, thread in enumerate(threads[1:], start=1):
-        thread.start()
-        _until(lambda number=number: len(inserts._waiting) == number)  # type: ignore[misc]
-    clock.all_are_there.set()
-    watched.first_may_end.set()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    return errors
-
-
-def _until(is_so: Callable[[], bool]) -> None:
-    ready = threading.Event()
-    for _ in range(10_000):
-        if is_so():
-            return
-        ready.wait(0.001)
-    raise AssertionError("it did not happen in time")
+    deadline = clock.monotonic() + wait_s
+    calls = [partial(inserts.insert_one, each, deadline) for each in documents]
+    return at_once(calls, inserts._sharing, clock, watched)
 
 
 def documents() -> list[Document]:
@@ -186,9 +151,9 @@ def test_documents_that_were_never_tried_are_unknown(watched: Watched) -> None:
 
 def test_who_has_little_time_sends_for_himself(watched: Watched) -> None:
     """His time would be that of all."""
-    watched.first_may_end.set()
+    watched.let_go()
     clock = SystemClock()
     inserts = SharedInserts(watched, clock)  # type: ignore[arg-type]
-    inserts._waiting.append(_Insert({"_id": 1}, clock.signal()))
+    inserts._sharing._waiting.append(Share({"_id": 1}, clock.signal()))
     inserts.insert_one({"_id": 2}, clock.monotonic() + 0.1)
-    assert (watched.sizes, stored(watched), len(inserts._waiting)) == ([1], [2], 1)
+    assert (watched.sizes, stored(watched), len(inserts._sharing._waiting)) == ([1], [2], 1)

@@ -18,7 +18,7 @@ from pymongo.read_preferences import ReadPreference
 from tests.damage import garbled
 from tests.domain.rehearsal import Rehearsal, request
 from ticketing.domain.fold import LedgerContradiction
-from ticketing.storage import ledger as ledger_module
+from ticketing.storage import pages as pages_module
 from ticketing.storage.client import connect
 from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import Ledger, ledger_collection
@@ -101,7 +101,7 @@ def test_a_page_is_bounded_and_takes_one_round_trip(
     pages: list[int],
 ) -> None:
     """After the first page about as many transitions as a page should have, however many a commit holds."""
-    monkeypatch.setattr(ledger_module, "PAGE_SIZE", 600)
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", 600)
     commands, clock = Commands(), FakeClock()
     play = Rehearsal(2_000)
     for number in range(1, 1_200):
@@ -129,7 +129,7 @@ def test_a_stream_that_breaks_off_goes_on_where_it_was(
 ) -> None:
     """A long ledger is asked for in two pages and comes by itself from the third on; after an error in another stream.
     None is left out and none comes twice. A reader that has enough lets the stream go."""
-    monkeypatch.setattr(ledger_module, "PAGE_SIZE", 10)
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", 10)
     commands, clock, streams = Commands(), FakeClock(), []
     play = Rehearsal(100)
     for number in range(1, 100):
@@ -141,7 +141,7 @@ def test_a_stream_that_breaks_off_goes_on_where_it_was(
 
         def find(*args: Any, **options: Any) -> Any:
             cursor = real_find(*args, **options)
-            if options["cursor_type"] == CursorType.EXHAUST:
+            if options.get("cursor_type") == CursorType.EXHAUST:
                 streams.append(cursor)
             return cursor
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
-from pymongo.cursor import Cursor, CursorType
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -27,8 +26,9 @@ from ..domain.fold import LedgerContradiction
 from ..domain.model import EventState, Transition
 from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
-from .documents import commit_document, ledger_id, transitions_of
+from .documents import commit_document, transitions_of
 from .inserts import SharedInserts
+from .pages import FirstPages, Pages, Range
 from .retries import attempt, log_retry, retried
 
 if TYPE_CHECKING:
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COLLECTION = "ledger"
-# Transitions read at once, about. More would not fit into the processor's cache, and a fold would take a fifth longer.
-# How many commits that is depends on what one holds, and is known after the first page.
-PAGE_SIZE = 500
-FIRST_PAGE_COMMITS = 50
-PAGES_BY_REQUEST = 2  # most readers want no more, and to give up a stream costs its connection
 
 
 def ledger_collection(database: Database[dict[str, Any]]) -> Collection[dict[str, Any]]:
@@ -68,6 +63,7 @@ class Ledger:
     ) -> None:
         self._collection = collection
         self._inserts = SharedInserts(collection, clock)
+        self._first_pages = FirstPages(collection, clock)
         self._clock = clock
         self._new_nonce = new_nonce
 
@@ -100,11 +96,11 @@ class Ledger:
 
         Raises `LedgerContradiction` for a document that is no commit.
         """
-        with closing(_Pages(self._collection, event_id, after)) as pages:
+        with closing(Pages(self._collection, self._first_pages, Range.of(event_id, after))) as pages:
             while True:
-                after_id = pages.last_id
+                after_id = pages.left.after_id
                 try:
-                    page = self._retried(pages.read_next, deadline)
+                    page = self._retried(partial(pages.read_next, deadline), deadline)
                     transitions = [transition for document in page for transition in transitions_of(document)]
                 except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
                     raise LedgerContradiction(f"event {event_id!r}: no commit after {after_id}: {error!r}") from error
@@ -138,57 +134,6 @@ class Ledger:
 
     def _attempt(self, deadline: float) -> Any:
         return attempt(self._clock, deadline)
-
-
-class _Pages:
-    """The commits of one event after a version, page by page.
-
-    The first pages are asked for one by one. Then the others come in a stream: MongoDB sends the next one while this
-    one is folded.
-    """
-
-    def __init__(self, collection: Collection[dict[str, Any]], event_id: str, after: int) -> None:
-        self.last_id = ledger_id(event_id, after)
-        self.are_read = False
-        self._collection = collection
-        self._end_id = f"{event_id};"  # ';' follows ':', so the range holds the ids of this event and of no other
-        self._size = min(FIRST_PAGE_COMMITS, PAGE_SIZE)
-        self._count = 0
-        self._stream: Cursor[dict[str, Any]] | None = None
-
-    def read_next(self) -> list[dict[str, Any]]:
-        """The next page. May be called again after an error."""
-        page = self._ask() if self._count < PAGES_BY_REQUEST else self._take()
-        self._count += 1
-        self.are_read = len(page) < self._size
-        if page:
-            self.last_id = page[-1]["_id"]
-        if self._count == 1 and page:
-            self._size = max(1, PAGE_SIZE * len(page) // max(1, sum(len(each["transitions"]) for each in page)))
-        return page
-
-    def close(self) -> None:
-        """End the stream, if there is one."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    def _ask(self) -> list[dict[str, Any]]:
-        # Without a batch size the server sends 101 documents at first and is asked again for the others.
-        return list(self._find(CursorType.NON_TAILABLE).limit(self._size).batch_size(self._size))
-
-    def _take(self) -> list[dict[str, Any]]:
-        if self._stream is None:
-            self._stream = self._find(CursorType.EXHAUST).batch_size(self._size)
-        try:
-            return list(islice(self._stream, self._size))
-        except BaseException:
-            self.close()  # the next try begins another one
-            raise
-
-    def _find(self, kind: int) -> Cursor[dict[str, Any]]:
-        query = {"_id": {"$gt": self.last_id, "$lt": self._end_id}}
-        return self._collection.find(query, {"transitions": True}, cursor_type=kind).sort("_id", 1)
 
 
 def _binaries(value: Any) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pymongo import CursorType, _csot
-from pymongo.errors import AutoReconnect, DuplicateKeyError, NetworkTimeout, NotPrimaryError
+from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, NetworkTimeout, NotPrimaryError
 
 from .scheduler import Scheduler, SimulatedSignal
 
@@ -125,7 +125,23 @@ class SimulatedCollection:
 
     def insert_one(self, document: Document) -> None:
         """w: majority. Raises DuplicateKeyError, or an error after which nobody knows."""
-        sent = copy.deepcopy(document)
+        taken = self._insert([document])
+        if taken:
+            raise DuplicateKeyError("E11000 duplicate key")
+
+    def insert_many(self, documents: list[Document], ordered: bool) -> None:
+        """The same for several in one command. Raises BulkWriteError for those whose place is taken."""
+        assert not ordered
+        taken = self._insert(documents)
+        if taken:
+            wrong = [{"index": place, "code": 11000, "errmsg": "E11000 duplicate key"} for place in taken]
+            raise BulkWriteError(
+                {"writeErrors": wrong, "writeConcernErrors": [], "nInserted": len(documents) - len(taken)}
+            )
+
+    def _insert(self, documents: list[Document]) -> list[int]:
+        """Those whose place is taken."""
+        sent = copy.deepcopy(documents)
         if self._set.happens("request lost", 0.05):
             self._never_answered()
         way_s = self._set.delay_s() + self._set.stalled_s()
@@ -136,23 +152,30 @@ class SimulatedCollection:
         answer.wait(self._timeout_s())
         if self._set.happens("answer lost", 0.08):
             raise AutoReconnect("connection closed")
-        answer.get()
+        taken = answer.get()
         self._scheduler.sleep(self._set.delay_s())
+        return taken
 
-    def _arrive(self, document: Document, answer: _Answer) -> None:
-        term = self._set.term
+    def _arrive(self, documents: list[Document], answer: _Answer) -> None:
+        term, taken = self._set.term, []
         try:
-            self._set.insert(document)
-        except (DuplicateKeyError, NotPrimaryError) as error:
+            for place, document in enumerate(documents):
+                try:
+                    self._set.insert(document)
+                except DuplicateKeyError:
+                    taken.append(place)
+        except NotPrimaryError as error:
             answer.put(error)
             return
-        if self._set.happens("slow majority", 0.2):
-            self._scheduler.sleep(self._set._rng.uniform(0.01, 3.0))
-            if self._set.happens("primary lost with it", 0.3):
-                self._set.fail_over(self._set._rng.choice([0.01, 0.5, 3.0]))
-        self._scheduler.sleep(self._set.delay_s())
-        if self._set.replicate(document, term):
-            answer.put(None)
+        if len(taken) < len(documents):
+            if self._set.happens("slow majority", 0.2):
+                self._scheduler.sleep(self._set._rng.uniform(0.01, 3.0))
+                if self._set.happens("primary lost with it", 0.3):
+                    self._set.fail_over(self._set._rng.choice([0.01, 0.5, 3.0]))
+            self._scheduler.sleep(self._set.delay_s())
+        inserted = [document for place, document in enumerate(documents) if place not in taken]
+        if all([self._set.replicate(document, term) for document in inserted]):
+            answer.put(taken)
         else:
             answer.put(NotPrimaryError("stepped down before a majority had it"))
 
@@ -200,19 +223,20 @@ class _Answer:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._signal = SimulatedSignal(scheduler)
-        self._error: Exception | None = None
+        self._outcome: list[int] | Exception = []
 
-    def put(self, error: Exception | None) -> None:
-        self._error = error
+    def put(self, outcome: list[int] | Exception) -> None:
+        self._outcome = outcome
         self._signal.set()
 
     def wait(self, seconds: float) -> None:
         if not self._signal.wait(seconds):
             raise NetworkTimeout("timed out")
 
-    def get(self) -> None:
-        if self._error is not None:
-            raise self._error
+    def get(self) -> list[int]:
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
 
 
 class _Cursor:
@@ -258,7 +282,9 @@ class _Cursor:
 
 
 def _matches(document: Document, query: Document) -> bool:
-    """The three queries of the ledger: a range of ids, one id, Idempotency-Keys."""
+    """The queries of the ledger: ranges of ids, one range, one id, Idempotency-Keys."""
+    if "$or" in query:
+        return any(_matches(document, part) for part in query["$or"])
     if "transitions.request.key" in query:
         wanted = query["transitions.request.key"]["$in"]
         return any(part.get("request", {}).get("key") in wanted for part in document["transitions"])

@@ -16,7 +16,9 @@ from ticketing.domain.model import EventState, OrderChange, OrderStatus, Transit
 from ticketing.errors import StorageUnavailable
 from ticketing.manager import TicketManager
 from ticketing.storage.documents import commit_document
+from ticketing.storage.inserts import SharedInserts
 from ticketing.storage.ledger import Ledger
+from ticketing.storage.pages import FirstPages
 
 from .collection import ReplicaSet, SimulatedCollection
 from .world import NothingWasDone, Parts
@@ -76,6 +78,37 @@ class WithoutNonce(Ledger):
             self._new_nonce = original
 
 
+class TakingAFullPageForNoNews(Ledger):
+    """Readers of several events whose news do not fit into one page are told that there are none."""
+
+    def __init__(self, collection: Any, clock: Any, *others: Any) -> None:
+        super().__init__(collection, clock, *others)
+        self._first_pages = _FirstPagesOrNothing(collection, clock)
+
+
+class _FirstPagesOrNothing(FirstPages):
+    def _read(self, batch: Any) -> None:
+        super()._read(batch)
+        for each in batch:
+            each.given = each.given or []
+
+
+class NotTellingWhosePlaceWasTaken(Ledger):
+    """Whoever inserts together with others hears nothing of a place that was taken."""
+
+    def __init__(self, collection: Any, clock: Any, *others: Any) -> None:
+        super().__init__(collection, clock, *others)
+        self._inserts = _SilentInserts(collection, clock)
+
+
+class _SilentInserts(SharedInserts):
+    def _insert(self, batch: Any) -> None:
+        super()._insert(batch)
+        if len(batch) > 1:
+            for each in batch:
+                each.error = None
+
+
 class KeepingUnsettledState(TicketManager):
     """After a write whose end is unknown, goes on from the state that it would have led to."""
 
@@ -124,6 +157,8 @@ CONTROLS = {
     "with read concern local": Parts(collection=ReadingLocally),
     "an ambiguous write taken for a failed one": Parts(ledger=AmbiguousMeansFailed),
     "without the nonce": Parts(ledger=WithoutNonce),
+    "taking a full page for no news": Parts(ledger=TakingAFullPageForNoNews),
+    "not telling whose place was taken": Parts(ledger=NotTellingWhosePlaceWasTaken),
     "keeping state after an unsettled write": Parts(manager=KeepingUnsettledState),
     "one waiting list for all ticket types": Parts(rules={"_promotions": promotions_in_one_line}),
     "moving up while nothing is sold": Parts(rules={"_serving_the_line": serving_whether_sold_or_not}),

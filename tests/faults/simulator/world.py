@@ -27,7 +27,8 @@ from ticketing.domain.model import Answer, EventState, Order, RequestKey
 from ticketing.domain.tickets import TicketType
 from ticketing.errors import Refusal, Unavailable
 from ticketing.manager import TicketManager
-from ticketing.storage import ledger as ledger_module
+from ticketing.storage import pages as pages_module
+from ticketing.storage import sharing as sharing_module
 from ticketing.storage.ledger import Ledger
 
 from ..history import Attempt, History
@@ -38,6 +39,7 @@ DEADLINE_S = 8.0
 ANSWER_WAY_S = 0.1
 REST_S = 600.0  # by then every story has come to an end
 PAGE_SIZE = 3  # a catch-up comes in pieces, and the world changes between them
+GATHER_S = 0.02  # events whose commands could go together mostly do
 SECOND = timedelta(seconds=1)
 
 
@@ -70,7 +72,7 @@ class World:
         self.story: list[str] = []
         self.order_ids: list[str] = []
         self.mood = str(self.rng.randint(1, 20))  # what kinds of events there are
-        self.events = [f"event-{number}" for number in range(1, self.rng.choice([2, 2, 3]))]
+        self.events = [f"event-{number}" for number in range(1, self.rng.choice([2, 3, 4]))]
         self.workers = [Worker(self, f"worker-{number}") for number in range(self.rng.randint(1, 3))]
         self.clients_left = 0
         self._sequence = 0
@@ -466,14 +468,15 @@ def _note_state(attempt: Attempt, state: EventState) -> None:
 def run(seed: int, parts: Parts | None = None) -> History:
     """Play the story of one seed."""
     parts = parts or Parts()
-    page_size, rules = ledger_module.PAGE_SIZE, {name: getattr(decide_module, name) for name in parts.rules}
-    ledger_module.PAGE_SIZE = PAGE_SIZE
+    page_size, gather_s = pages_module.PAGE_SIZE, sharing_module.GATHER_S
+    rules = {name: getattr(decide_module, name) for name in parts.rules}
+    pages_module.PAGE_SIZE, sharing_module.GATHER_S = PAGE_SIZE, GATHER_S
     for name, rule in parts.rules.items():
         setattr(decide_module, name, rule)
     try:
         return World(seed, parts).run()
     finally:
-        ledger_module.PAGE_SIZE = page_size
+        pages_module.PAGE_SIZE, sharing_module.GATHER_S = page_size, gather_s
         for name, rule in rules.items():
             setattr(decide_module, name, rule)
         forget_all()
