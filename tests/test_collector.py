@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
+from ticketing import collector
 from ticketing.clock import SystemClock
-from ticketing.collector import objects_that_stay
+from ticketing.collector import FULL_COLLECTION_EVERY, objects_that_stay
 from ticketing.domain.model import Transition
 from ticketing.errors import EventNotFound
 from ticketing.manager import SHORT_FOLD_PAGES, TicketManager
@@ -42,6 +44,25 @@ def test_what_was_made_is_old_at_once() -> None:
         made = Thing()
     assert any(each is made for each in gc.get_objects(2))
     assert gc.get_freeze_count() == 0
+
+
+def garbage_of_a_span() -> weakref.ref[Thing]:
+    """What somebody else leaves behind meanwhile."""
+    with objects_that_stay():
+        garbage = Thing()
+        garbage.itself = garbage
+        seen = weakref.ref(garbage)
+        del garbage
+    return seen
+
+
+def test_garbage_that_others_left_meanwhile_is_gone_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows old with what stays, and no collection of young objects looks at it again."""
+    monkeypatch.setattr(collector, "_spans", count(1))
+    seen = [garbage_of_a_span() for _ in range(FULL_COLLECTION_EVERY - 1)]
+    assert all(each() for each in seen)
+    seen.append(garbage_of_a_span())
+    assert not any(each() for each in seen)
 
 
 def test_garbage_from_before_is_gone() -> None:

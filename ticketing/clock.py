@@ -1,11 +1,11 @@
-"""Time and waiting, as an argument: the tests and the simulator bring a clock of their own."""
+"""Time, waiting and work side by side, as an argument: the tests and the simulator bring a clock of their own."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -42,6 +42,9 @@ class Clock(Protocol):
     def signal(self) -> Signal:
         """A new signal, not set."""
 
+    def start(self, work: Callable[[], None]) -> None:
+        """Let `work` be carried out beside the caller's own."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -58,6 +61,9 @@ class SystemClock:
 
     def signal(self) -> Signal:
         return LockSignal()
+
+    def start(self, work: Callable[[], None]) -> None:
+        threading.Thread(target=work, daemon=True).start()
 
 
 class LockSignal:

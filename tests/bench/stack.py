@@ -223,7 +223,7 @@ def describe_machine(database: Database[dict[str, Any]]) -> dict[str, Any]:
         "processor": cpu.partition(": ")[2],
         "cores": os.cpu_count(),
         "memory_gb": round(int(memory) * 1024 / 1e9, 1),
-        "kernel": os.uname().release,
+        "kernel": os.uname().release.partition("-")[0],
         "python": sys.version.split()[0],
         "mongod": database.client.server_info()["version"],
     }

@@ -35,6 +35,9 @@ class FakeClock:
     def signal(self) -> Signal:
         return LockSignal()
 
+    def start(self, work: Callable[[], None]) -> None:
+        work()
+
 
 class FaultyCollection:
     """A real collection, seen through a network on which answers and requests get lost.

@@ -98,7 +98,7 @@ class LedgerSuite:
             play.book(f"user {number}")
         append_in_commits(ledger, play.event_id, play.transitions, [1] * 7, deadline)
         slept_before = [clock.slept_s.copy() for _ in ledger.read(play.event_id, 0, deadline)]
-        assert slept_before == [[], [TURN_S], [TURN_S, TURN_S]]
+        assert slept_before == [[TURN_S], [TURN_S, TURN_S], [TURN_S, TURN_S]]
         assert TURN_S > 0
 
     def test_reading_is_in_order_of_versions_not_of_insertion(

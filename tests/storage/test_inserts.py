@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from bson.errors import InvalidDocument
+from bson.errors import InvalidBSON, InvalidDocument
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, NetworkTimeout, PyMongoError
@@ -135,6 +135,18 @@ def test_a_document_that_cannot_be_sent_keeps_back_nobody_elses(watched: Watched
     errors = insert_all(watched, wrong)
     assert [type(error) for error in errors if error is not None] == [InvalidDocument]
     assert stored(watched) == [number for number in range(COUNT) if number != 4]
+
+
+def test_an_error_that_may_come_after_the_insert_does_not_insert_again(watched: Watched) -> None:
+    """A second try would meet its own document, and take it for somebody else's."""
+
+    def garble() -> None:
+        raise InvalidBSON("the answer")
+
+    watched.failure = garble
+    errors = insert_all(watched, documents())
+    assert [type(error) for error in errors] == [type(None), InvalidBSON, *[NetworkTimeout] * (COUNT - 2)]
+    assert watched.sizes == [1, COUNT - 1]
 
 
 def test_documents_that_were_never_tried_are_unknown(watched: Watched) -> None:

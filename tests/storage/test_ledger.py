@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import mongomock
 import pytest
-from pymongo import CursorType, MongoClient
+from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
@@ -17,14 +17,17 @@ from pymongo.read_preferences import ReadPreference
 
 from tests.damage import garbled
 from tests.domain.rehearsal import Rehearsal, request
+from ticketing.clock import SystemClock
 from ticketing.domain.fold import LedgerContradiction
+from ticketing.errors import StorageUnavailable
 from ticketing.storage import pages as pages_module
 from ticketing.storage.client import connect
 from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import Ledger, ledger_collection
 
-from .fakes import FakeClock
+from .fakes import FakeClock, FaultyCollection
 from .ledger_suite import LedgerSuite, append_in_commits, read
+from .together import until
 
 Document = dict[str, Any]
 
@@ -92,71 +95,107 @@ def test_the_promised_concerns_reach_the_server(mongod: str, database: Database[
     assert found["readConcern"]["level"] == "majority"
 
 
-@pytest.mark.parametrize(("commit", "pages"), [(1, [50, 600, 550]), (5, [250, 600, 350]), (24, [1200, 0])])
+@pytest.mark.parametrize(
+    ("page_size", "commits", "pages"),
+    [
+        (600, [1] * 1200, [50, 600, 550]),
+        (600, [5] * 240, [250, 600, 350]),
+        (600, [24] * 50, [1200, 0]),
+        (60, [1] * 120 + [20] * 54, [50, 60, 1010, 60, 20]),
+        (60, [20] * 51 + [1] * 180, [1000, 22, 8, 60, 60, 50]),
+    ],
+)
 def test_a_page_is_bounded_and_takes_one_round_trip(
     mongod: str,
     database: Database[Document],
     monkeypatch: pytest.MonkeyPatch,
-    commit: int,
+    page_size: int,
+    commits: list[int],
     pages: list[int],
 ) -> None:
-    """After the first page about as many transitions as a page should have, however many a commit holds."""
-    monkeypatch.setattr(pages_module, "PAGE_SIZE", 600)
-    commands, clock = Commands(), FakeClock()
+    """About as many transitions as a page should have, by what the commits of the page before held."""
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", page_size)
+    log, clock = Commands(), FakeClock()
     play = Rehearsal(2_000)
     for number in range(1, 1_200):
         play.book(f"user {number}")
-    with MongoClient[Document](mongod, event_listeners=[commands]) as client:
+    with MongoClient[Document](mongod, event_listeners=[log]) as client:
         collection = ledger_collection(client[database.name])
+        ends = list(accumulate(commits))
         collection.insert_many(
-            commit_document(play.event_id, play.transitions[first : first + commit], bytes(16))
-            for first in range(0, 1_200, commit)
+            commit_document(play.event_id, play.transitions[end - size : end], bytes(16))
+            for size, end in zip(commits, ends, strict=True)
         )
-        commands.names.clear()
+        log.names.clear()
         read_pages = Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5)
         assert [len(page) for page in read_pages] == pages
-        assert commands.names == ["find"] * len(pages)
+        assert log.names == ["find"] * len(pages)
 
 
-def cut(stream: Any) -> None:
-    """What a cut of the network does to a stream."""
-    stream.close()
-    raise AutoReconnect("connection closed")
-
-
-def test_a_stream_that_breaks_off_goes_on_where_it_was(
-    mongod: str, database: Database[Document], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A long ledger is asked for in two pages and comes by itself from the third on; after an error in another stream.
-    None is left out and none comes twice. A reader that has enough lets the stream go."""
-    monkeypatch.setattr(pages_module, "PAGE_SIZE", 10)
-    commands, clock, streams = Commands(), FakeClock(), []
-    play = Rehearsal(100)
+def long_ledger(collection: Collection[Document]) -> str:
+    """100 commits of one transition each; its event's id."""
+    play, clock = Rehearsal(100), FakeClock()
     for number in range(1, 100):
         play.book(f"user {number}")
+    append_in_commits(Ledger(collection, clock), play.event_id, play.transitions, [1] * 100, clock.monotonic() + 5)
+    return play.event_id
+
+
+def test_the_next_page_comes_while_this_one_is_folded(
+    mongod: str, database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second on, for most readers want one. Who has enough gives up no connection by it."""
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", 10)
+    commands, clock = Commands(), SystemClock()
     with MongoClient[Document](mongod, event_listeners=[commands], maxPoolSize=1) as client:
         collection = ledger_collection(client[database.name])
-        append_in_commits(Ledger(collection, clock), play.event_id, play.transitions, [1] * 100, clock.monotonic() + 5)
-        real_find = collection.find
-
-        def find(*args: Any, **options: Any) -> Any:
-            cursor = real_find(*args, **options)
-            if options.get("cursor_type") == CursorType.EXHAUST:
-                streams.append(cursor)
-            return cursor
-
-        monkeypatch.setattr(collection, "find", find)
+        event_id = long_ledger(collection)
         commands.names.clear()
-        pages = []
-        for page in Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5):
-            pages.append([part.version for part in page])
-            if len(pages) == 5:
-                monkeypatch.setattr(streams[0], "_refresh", partial(cut, streams[0]))
-        assert sum(pages, []) == list(range(1, 101))
-        assert commands.names[:7] == ["find", "find", "find", "getMore", "getMore", "find", "getMore"]
-        reading = Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5)
-        assert len([next(reading) for _ in range(4)]) == 4
+        reading = Ledger(collection, clock).read(event_id, 0, clock.monotonic() + 10)
+        for pages, finds in ((1, 1), (2, 3), (3, 4)):
+            assert len(next(reading)) == 10
+            until(lambda finds=finds: len(commands.names) == finds)  # type: ignore[misc]
+            assert len(commands.names) == finds, pages
         del reading
-        # The one connection that there may be is free again.
-        assert len(read(Ledger(collection, clock), play.event_id, 90, clock.monotonic() + 5)) == 10
-    assert len(streams) == 3
+        assert len(read(Ledger(collection, clock), event_id, 95, clock.monotonic() + 10)) == 5
+
+
+def test_an_error_of_the_next_page_is_tried_again(
+    database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is left out and none comes twice."""
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", 10)
+    faulty, clock = FaultyCollection(ledger_collection(database)), SystemClock()
+    event_id = long_ledger(faulty.collection)
+    faulty.finds = [None, None, None, AutoReconnect("connection closed"), AutoReconnect("connection closed")]
+    found = read(Ledger(faulty, clock), event_id, 0, clock.monotonic() + 10)  # type: ignore[arg-type]
+    assert [transition.version for transition in found] == list(range(1, 101))
+    assert faulty.finds == []
+
+
+def test_what_is_wrong_with_the_next_page_is_told_by_it(
+    database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages before it are given; the message says after which commit it stands."""
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", 10)
+    collection, clock = ledger_collection(database), SystemClock()
+    event_id = long_ledger(collection)
+    garbled(47)(collection, event_id)
+    reading = Ledger(collection, clock).read(event_id, 0, clock.monotonic() + 10)
+    assert [len(next(reading)) for _ in range(4)] == [10] * 4
+    with pytest.raises(LedgerContradiction, match=f"no commit after {event_id}:000000000040"):
+        next(reading)
+
+
+def test_a_next_page_that_does_not_come_is_waited_for_until_the_deadline(
+    database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the pages before it were given."""
+    monkeypatch.setattr(pages_module, "PAGE_SIZE", 10)
+    faulty, clock = FaultyCollection(ledger_collection(database)), SystemClock()
+    event_id = long_ledger(faulty.collection)
+    faulty.finds = [None, None, None, *[AutoReconnect("connection closed")] * 1_000]
+    reading = Ledger(faulty, clock).read(event_id, 0, clock.monotonic() + 1)  # type: ignore[arg-type]
+    assert [len(next(reading)) for _ in range(3)] == [10] * 3
+    with pytest.raises(StorageUnavailable):
+        next(reading)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,12 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
 from tests.damage import garbled
-from tests.domain.rehearsal import Rehearsal
+from tests.domain.rehearsal import Rehearsal, observed
+from ticketing.domain.fold import fold
+from ticketing.domain.model import EventState
+from ticketing.domain.tickets import TicketType
 from ticketing.storage import pages as pages_module
-from ticketing.storage.documents import commit_document, ledger_id
+from ticketing.storage.documents import commit_document, ledger_id, transitions_of
 from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.pages import FirstPages, Range
 
@@ -100,6 +104,24 @@ def test_what_one_page_does_not_hold_is_read_one_by_one(
     monkeypatch.setattr(pages_module, "FIRST_PAGE_COMMITS", size)
     assert read_all(watched) == news()
     assert len(watched.sizes) == commands
+
+
+def test_two_readers_of_one_event_have_documents_of_their_own(database: Database[Document]) -> None:
+    """To decode one changes it: the second would find prices that are no texts."""
+    collection = ledger_collection(database)
+    play = Rehearsal(ticket_types=(TicketType("seat", "A seat", 100, Decimal("25.00"), "EUR"),))
+    for user in range(5):
+        play.book(f"user {user}")
+    collection.insert_many(commit_document(play.event_id, [part], b"n" * 16) for part in play.transitions)
+    watched, clock = Watched(collection), GatheringClock()
+    pages = FirstPages(watched, clock)  # type: ignore[arg-type]
+    deadline = clock.monotonic() + 10
+    calls = [partial(pages.read, Range.of(play.event_id, after), deadline) for after in (0, 1, 2, 1)]
+    for after, found in zip((0, 1, 2, 1), at_once(calls, pages._sharing, clock, watched), strict=True):
+        transitions = [part for document in found for part in transitions_of(document)]
+        before = fold(EventState(play.event_id), play.transitions[:after])
+        assert observed(fold(before, transitions)) == observed(play.state)
+    assert watched.sizes == [1, 3, 1, 1]
 
 
 def test_a_commit_that_cannot_be_decoded_is_the_error_of_its_own_reader(watched: Watched) -> None:

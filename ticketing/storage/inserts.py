@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bson.errors import InvalidDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
@@ -21,7 +22,8 @@ class SharedInserts:
 
     def __init__(self, collection: Collection[Document], clock: Clock) -> None:
         self._collection = collection
-        self._sharing = Sharing(clock, self._insert)
+        # What is found wrong while a document is encoded: nothing has been sent.
+        self._sharing = Sharing(clock, self._insert, personal=(InvalidDocument, OverflowError))
 
     def insert_one(self, document: Document, deadline: float) -> None:
         """Insert a document within one try.

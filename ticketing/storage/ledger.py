@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bson.codec_options import CodecOptions
@@ -21,7 +19,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from ..clock import TURN_S, Clock, tries
+from ..clock import Clock, tries
 from ..domain.fold import LedgerContradiction
 from ..domain.model import EventState, Transition
 from ..domain.summary import summary_of
@@ -96,18 +94,14 @@ class Ledger:
 
         Raises `LedgerContradiction` for a document that is no commit.
         """
-        with closing(Pages(self._collection, self._first_pages, Range.of(event_id, after))) as pages:
-            while True:
-                after_id = pages.left.after_id
-                try:
-                    page = self._retried(partial(pages.read_next, deadline), deadline)
-                    transitions = [transition for document in page for transition in transitions_of(document)]
-                except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
-                    raise LedgerContradiction(f"event {event_id!r}: no commit after {after_id}: {error!r}") from error
-                yield transitions
-                if pages.are_read:
-                    return
-                self._clock.sleep(TURN_S)  # the next page may be there already, and nothing else would end this turn
+        pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, after), deadline)
+        while not pages.are_read:
+            after_id = pages.left.after_id
+            try:
+                page = [transition for document in pages.read_next() for transition in transitions_of(document)]
+            except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
+                raise LedgerContradiction(f"event {event_id!r}: no commit after {after_id}: {error!r}") from error
+            yield page
 
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
         """Which of these Idempotency-Keys were used, and in the ledgers of which events.

@@ -1,31 +1,32 @@
 """The commits of an event, page by page; the first pages of several events in one command.
 
 Most readers want what is new since a version that they know: a few commits, or none. Those of many events ask at the
-same time, and share a command. Few have a long way to go, and get a stream.
+same time, and share a command. Few have a long way to go: MongoDB looks for the next page while they fold this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from bson.errors import InvalidBSON
 from pymongo.collection import Collection
-from pymongo.cursor import Cursor, CursorType
 
-from ..clock import Clock
+from ..clock import TURN_S, Clock
+from ..errors import StorageUnavailable
 from .documents import ledger_id
+from .retries import retried
 from .sharing import Share, Sharing
 
 Document = dict[str, Any]
 
 # Transitions read at once, about. More would not fit into the processor's cache, and a fold would take a fifth longer.
-# How many commits that is depends on what one holds, and is known after the first page.
+# How many commits that is depends on what one holds, and is told by the page before.
 PAGE_SIZE = 500
 FIRST_PAGE_COMMITS = 50
-PAGES_BY_REQUEST = 2  # most readers want no more, and to give up a stream costs its connection
 
 FIELDS = {"transitions": True}
 
@@ -35,7 +36,7 @@ class FirstPages:
 
     def __init__(self, collection: Collection[Document], clock: Clock) -> None:
         self._collection = collection
-        self._sharing = Sharing(clock, self._read)
+        self._sharing = Sharing(clock, self._read, personal=(InvalidBSON,))
 
     def read(self, wanted: Range, deadline: float) -> list[Document]:
         """The first page of a range.
@@ -46,7 +47,10 @@ class FirstPages:
         return read_page(self._collection, wanted, first_page_size()) if page is None else page
 
     def _read(self, batch: Sequence[Share[Range, list[Document]]]) -> None:
-        """Give each its page; or nobody one, where a single page does not hold all that they want."""
+        """Give each its page; or nobody one, where a single page does not hold all that they want.
+
+        Of two who want the same event one gets nothing: who decodes a document changes it.
+        """
         size = first_page_size()
         if len(batch) == 1:
             batch[0].given = read_page(self._collection, batch[0].asked, size)
@@ -55,60 +59,85 @@ class FirstPages:
         page = list(self._collection.find(query, FIELDS).limit(size).batch_size(size))
         if len(page) < size:
             page.sort(key=itemgetter("_id"))
-            for each in batch:
+            for each in {each.asked.end_id: each for each in batch}.values():
                 each.given = [document for document in page if document["_id"] in each.asked]
 
 
 class Pages:
-    """The commits in a range, page by page.
+    """The commits in a range, page by page, until a deadline on the clock's `monotonic()`.
 
-    The first pages are asked for one by one. Then the others come in a stream: MongoDB sends the next one while this
-    one is folded.
+    From the second page on the next one is asked for before this one is given: it comes while this one is folded.
     """
 
-    def __init__(self, collection: Collection[Document], first_pages: FirstPages, wanted: Range) -> None:
+    def __init__(
+        self,
+        collection: Collection[Document],
+        first_pages: FirstPages,
+        clock: Clock,
+        wanted: Range,
+        deadline: float,
+    ) -> None:
         self.left = wanted
         self.are_read = False
         self._collection = collection
         self._first_pages = first_pages
+        self._clock = clock
+        self._deadline = deadline
         self._size = first_page_size()
-        self._count = 0
-        self._stream: Cursor[Document] | None = None
+        self._is_first = True
+        self._ahead: _Ahead | None = None
 
-    def read_next(self, deadline: float) -> list[Document]:
-        """The next page. May be called again after an error.
+    def read_next(self) -> list[Document]:
+        """The next page.
 
-        `deadline` is a time on the clock's `monotonic()`. Raises what the driver raises.
+        Raises `StorageUnavailable` when the deadline passes, and what is wrong with a document that cannot be decoded.
         """
-        if self._count == 0:
-            page = self._first_pages.read(self.left, deadline)
-        elif self._count < PAGES_BY_REQUEST:
-            page = read_page(self._collection, self.left, self._size)
-        else:
-            page = self._take()
-        self._count += 1
+        page = self._ahead.page(self._deadline) if self._ahead else self._read()
         self.are_read = len(page) < self._size
-        if page:
+        if not self.are_read:
             self.left = self.left.after(page[-1])
-        if self._count == 1 and page:
-            self._size = max(1, PAGE_SIZE * len(page) // max(1, sum(len(each["transitions"]) for each in page)))
+            self._size = max(1, PAGE_SIZE * len(page) // sum(len(each["transitions"]) for each in page))
+            if not self._is_first:  # one page is enough for most readers
+                self._ahead = _Ahead(self._clock, self._read)
+            self._is_first = False
+            self._clock.sleep(TURN_S)  # it is sent now, and others have their turn
         return page
 
-    def close(self) -> None:
-        """End the stream, if there is one."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+    def _read(self) -> list[Document]:
+        if self._is_first:
+            read = partial(self._first_pages.read, self.left, self._deadline)
+        else:
+            read = partial(read_page, self._collection, self.left, self._size)
+        return retried(self._clock, self._deadline, read, "ledger read")
 
-    def _take(self) -> list[Document]:
-        if self._stream is None:
-            commits = self._collection.find(self.left.query, FIELDS, cursor_type=CursorType.EXHAUST)
-            self._stream = commits.sort("_id", 1).batch_size(self._size)
+
+class _Ahead:
+    """A page that is read beside the caller's work."""
+
+    def __init__(self, clock: Clock, read: Callable[[], list[Document]]) -> None:
+        self._clock = clock
+        self._read = read
+        self._is_there = clock.signal()
+        self._page: list[Document] = []
+        self._error: Exception | None = StorageUnavailable()  # so it is if the reader is killed
+        clock.start(self._run)
+
+    def page(self, deadline: float) -> list[Document]:
+        """Wait for it. Raises what reading it raised, and `StorageUnavailable` when the deadline passes."""
+        if not self._is_there.wait(deadline - self._clock.monotonic()):
+            raise StorageUnavailable
+        if self._error is not None:
+            raise self._error
+        return self._page
+
+    def _run(self) -> None:
         try:
-            return list(islice(self._stream, self._size))
-        except BaseException:
-            self.close()  # the next try begins another one
-            raise
+            self._page = self._read()
+            self._error = None
+        except Exception as error:
+            self._error = error
+        finally:
+            self._is_there.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,20 @@ class Sharing(Generic[Asked, Given]):
     """One kind of command. Safe to share between threads.
 
     `command` carries out the shares that it is given, in one go: it sets what each was given, or the error of one.
-    What it raises is the error of all that have none. Where one of them alone cannot even be asked, or its answer not
-    be read (anything but a `PyMongoError`), each is carried out by itself.
+    What it raises is the error of all that have none; but of what is listed in `personal`, which is the doing of one
+    of them, after which each is carried out by itself: let it be raised only where that does no harm.
     """
 
-    def __init__(self, clock: Clock, command: Callable[[Sequence[Share[Asked, Given]]], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        command: Callable[[Sequence[Share[Asked, Given]]], None],
+        personal: tuple[type[Exception], ...],
+    ) -> None:
         self._clock = clock
         self._command = command
+        self._personal = personal
+        self._errors: tuple[type[Exception], ...] = (PyMongoError, *personal)
         # What waits to be carried out, and how many are under way or wait for it; guarded by the lock.
         self._lock = threading.Lock()
         self._waiting: list[Share[Asked, Given]] = []
@@ -93,7 +100,7 @@ class Sharing(Generic[Asked, Given]):
             batch = self._take()
             self._carry_out(batch)
             outcome = None
-        except PyMongoError as error:
+        except self._errors as error:
             outcome = error
         finally:
             batch = batch or self._take()
@@ -109,9 +116,9 @@ class Sharing(Generic[Asked, Given]):
     def _carry_out(self, batch: list[Share[Asked, Given]]) -> None:
         try:
             self._command(batch)
-        except PyMongoError:
-            raise
-        except Exception:  # of one of them: it must not be that of others
+        except self._personal:
+            if len(batch) == 1:
+                raise
             for each in batch:
                 self._carry_out_alone(each)
 

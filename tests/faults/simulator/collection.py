@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from pymongo import CursorType, _csot
+from pymongo import _csot
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, NetworkTimeout, NotPrimaryError
 
 from .scheduler import Scheduler, SimulatedSignal
@@ -179,11 +179,9 @@ class SimulatedCollection:
         else:
             answer.put(NotPrimaryError("stepped down before a majority had it"))
 
-    def find(
-        self, query: Document, fields: Document | None = None, cursor_type: int = CursorType.NON_TAILABLE
-    ) -> _Cursor:
-        """The documents that match when the request arrives, or each batch of a stream, as a majority has them."""
-        return _Cursor(self, query, cursor_type == CursorType.EXHAUST)
+    def find(self, query: Document, fields: Document | None = None) -> _Cursor:
+        """The documents that match when the request arrives, as a majority has them."""
+        return _Cursor(self, query)
 
     def find_one(self, query: Document, fields: Document | None = None) -> Document | None:
         """The first document that matches."""
@@ -240,45 +238,27 @@ class _Answer:
 
 
 class _Cursor:
-    """`find(…).sort(…).limit(…).batch_size(…)`; sorted by `_id` already. All comes in one batch, but for a stream."""
+    """`find(…).sort(…).limit(…).batch_size(…)`; sorted by `_id` already. All comes in one batch."""
 
-    def __init__(self, collection: SimulatedCollection, query: Document, is_stream: bool) -> None:
+    def __init__(self, collection: SimulatedCollection, query: Document) -> None:
         self._collection = collection
         self._query = query
-        self._is_stream = is_stream
         self._limit: int | None = None
-        self._found = self._documents()
 
     def sort(self, key: str, direction: int) -> _Cursor:
         assert (key, direction) == ("_id", 1)
         return self
 
     def limit(self, count: int) -> _Cursor:
-        assert not self._is_stream, "MongoDB does not do both"
         self._limit = count
         return self
 
     def batch_size(self, count: int) -> _Cursor:
-        assert count == self._limit or self._is_stream
-        self._limit = count
+        assert count == self._limit
         return self
 
     def __iter__(self) -> Iterator[Document]:
-        return self._found
-
-    def __next__(self) -> Document:
-        return next(self._found)
-
-    def close(self) -> None:
-        self._found = iter(())
-
-    def _documents(self) -> Iterator[Document]:
-        query = self._query
-        while batch := self._collection.read(query)[: self._limit]:
-            yield from batch
-            if not self._is_stream:
-                return
-            query = {"_id": {**query["_id"], "$gt": batch[-1]["_id"]}}
+        return iter(self._collection.read(self._query)[: self._limit])
 
 
 def _matches(document: Document, query: Document) -> bool:

@@ -121,6 +121,9 @@ class SimulatedClock:
     def signal(self) -> SimulatedSignal:
         return SimulatedSignal(self._scheduler)
 
+    def start(self, work: Callable[[], None]) -> None:
+        self._scheduler.spawn("beside", work)
+
 
 class SimulatedSignal:
     """The `Signal` of ticketing.clock on virtual time."""
