@@ -209,5 +209,5 @@ def draw(results: Results, path: Path) -> None:
     rate.set(ylabel="requests a second", ylim=(0, None), xscale="log")
     latency.set(ylabel="99th percentile (ms)", xlabel="connections", xscale="log", yscale="log")
     if len(cases) < len(results.cases()):
-        rate.legend(fontsize="x-small")
+        figure.legend(*rate.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=100)
