@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.write_concern import WriteConcern
 
 from tests.service.running import Service, eventually
+from ticketing.storage.documents import ledger_id
+from ticketing.storage.ledger import ledger_collection
+from ticketing.storage.webhooks import Webhooks
 
 from .conftest import Start, broken_promises, new_load, new_watch
 from .leaks import Watch
@@ -130,3 +139,45 @@ def _healthy(replica_set: ReplicaSet) -> list[str]:
 def _check(load: Load, watch: Watch, replica_set: ReplicaSet) -> None:
     assert broken_promises(load, replica_set.uri) == []
     assert watch.leaks() == []
+
+
+def test_a_commit_that_no_majority_has_when_a_stream_begins(replica_set: ReplicaSet) -> None:
+    """Whoever follows the ledgers is told of it: it is in the look at their ends, or in the stream."""
+    frozen = replica_set.secondaries()
+
+    def thaw() -> None:
+        for member in frozen:
+            member.thaw()
+
+    thawing = threading.Timer(1.0, thaw)
+    beginning = Beginning(thawing.start)
+    with MongoClient[dict[str, Any]](replica_set.uri, retryWrites=False, event_listeners=[beginning]) as client:
+        ledger = ledger_collection(client.streams)
+        ledger.insert_one({"_id": ledger_id("hot", 1), "last": 1})
+        for member in frozen:
+            member.freeze()
+        try:
+            ledger.with_options(write_concern=WriteConcern(1)).insert_one({"_id": ledger_id("hot", 2), "last": 2})
+            commits = Webhooks(client.streams, timeout_s=20.0).new_commits()
+            assert ("hot", 2) in islice(commits, 20)
+            commits.close()
+        finally:
+            thaw()
+
+
+class Beginning(CommandListener):
+    """Calls `on_stream` when a client begins a change stream."""
+
+    def __init__(self, on_stream: Callable[[], None]) -> None:
+        self.on_stream = on_stream
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Call, where it is a stream."""
+        if event.command_name == "aggregate":
+            self.on_stream()
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Nothing more."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing more."""

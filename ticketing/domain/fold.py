@@ -41,7 +41,7 @@ NEXT_STATUSES: Mapping[OrderStatus | None, frozenset[OrderStatus]] = {
 # Asked for with each transition, and an enumeration takes three times as long to name its members.
 _CONFIRMED, _WAITING = OrderStatus.CONFIRMED, OrderStatus.WAITING
 _INITIALIZED, _REMEMBERED = TransitionType.INITIALIZED, TransitionType.REMEMBERED
-_PSEUDONYMIZED = TransitionType.PSEUDONYMIZED
+_BOOKED, _PSEUDONYMIZED = TransitionType.BOOKED, TransitionType.PSEUDONYMIZED
 _BULK_BOOKED, _TRANSFERRED = TransitionType.BULK_BOOKED, TransitionType.TRANSFERRED
 
 _PLAIN_ORDER = ("order_id", "user_id", "quantity", "status")  # all that is said of one that is general and free
@@ -146,9 +146,9 @@ class Folding:
             if transition.event is not None:
                 self._set_event(transition.event, transition)
             orders = [self._set_order(change, transition) for change in transition.orders]
-        if transition.request is not None:
-            key, fingerprint = transition.request
-            self.keys[key] = Remembered(fingerprint, self._answer_to(transition, orders))
+        request = transition.request
+        if request is not None:
+            self.keys[request.key] = Remembered(request.fingerprint, self._answer_to(transition, orders))
 
     def waiting_position(self, order: Order) -> int | None:
         """As `EventState.waiting_position`."""
@@ -286,6 +286,8 @@ class Folding:
 
     def _answer_to(self, transition: Transition, set_orders: Sequence[Order]) -> Answer:
         """`set_orders` are those that it set, each as it was then: one that gives tickets back may be set once more."""
+        if transition.type is _BOOKED and len(set_orders) == 1:  # nearly all, in half the time
+            return Answer(set_orders[0], self.waiting_position(set_orders[0]))
         if transition.refusal is not None:
             return Answer(refusal=transition.refusal)
         if _is_about_event(transition):

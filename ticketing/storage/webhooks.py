@@ -301,22 +301,27 @@ class Webhooks:
         ]
         client = self._ledger.database.client
         try:
-            # Causally consistent: the look waits for what was written before the stream began. Without that, a commit
-            # which no majority had by then would be seen by neither.
-            with (
-                client.start_session(causal_consistency=True) as session,
-                self._ledger.watch(pipeline, max_await_time_ms=500, session=session) as stream,
-            ):
+            with client.start_session(causal_consistency=True) as session:
+                # A commit is older than this moment, or newer. The look waits for the older ones, also for those that
+                # no majority had by then (causal consistency); the stream begins with the newer ones. The moment at
+                # which MongoDB would begin a stream by itself is later than what it answers a majority has.
                 with pymongo.timeout(self.timeout_s):
-                    ends = self._ends(session=session)
-                yield from ends.items()
-                while stream.alive:
-                    change = stream.try_next()
-                    if change is None:
-                        yield None
-                    else:
-                        commit = change["fullDocument"]
-                        yield str(commit["_id"]).partition(":")[0], commit.get("last", 0)
+                    client.admin.command("ping", session=session)
+                    moment = session.operation_time
+                    stream = self._ledger.watch(
+                        pipeline, max_await_time_ms=500, start_at_operation_time=moment, session=session
+                    )
+                with stream:
+                    with pymongo.timeout(self.timeout_s):
+                        ends = self._ends(session=session)
+                    yield from ends.items()
+                    while stream.alive:
+                        change = stream.try_next()
+                        if change is None:
+                            yield None
+                        else:
+                            commit = change["fullDocument"]
+                            yield str(commit["_id"]).partition(":")[0], commit.get("last", 0)
         except PyMongoError as error:
             raise StorageUnavailable from error
 
