@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
@@ -29,6 +29,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from .clock import Clock
+from .current import asked, facts
 from .domain.commands import Book, BookMany, Command
 from .domain.model import Answer, EventState, OrderStatus
 from .errors import LedgerDamaged, Overloaded, Refusal, StorageUnavailable, TicketingError
@@ -80,11 +81,12 @@ def init_metrics(app: Flask, clock: Clock) -> Observer:
         return requests.labels(method, route, str(status)), durations.labels(route)
 
     def count(response: Response) -> Response:
+        request = asked()
         route = request.url_rule.rule if request.url_rule else "none"
         method = request.method if request.method in METHODS else "other"
         answered, took = series(method, route, response.status_code)
         answered.inc()
-        took.observe(clock.monotonic() - g.request_begun_s)
+        took.observe(clock.monotonic() - facts().request_begun_s)
         return response
 
     app.after_request(count)

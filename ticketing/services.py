@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from flask import current_app, g
+from flask import current_app
 from pymongo.database import Database
 
 from .accounts import Accounts
 from .clock import Clock
 from .config import Config
+from .current import facts
 from .erasure import Erasure
 from .feed import ChangeFeed
 from .manager import TicketManager
@@ -45,13 +46,14 @@ LEFT_S_MIN = 0.5
 
 def begin_request() -> None:
     """Let the time of the current request begin."""
-    g.began_s = services().clock.monotonic()
+    facts().began_s = services().clock.monotonic()
 
 
 def left_s() -> float:
     """What is left of the time that the current request may take, in seconds."""
-    spent_s: float = services().clock.monotonic() - g.began_s
-    return max(LEFT_S_MIN, services().config.request_deadline_s - spent_s)
+    parts = services()
+    spent_s: float = parts.clock.monotonic() - facts().began_s
+    return max(LEFT_S_MIN, parts.config.request_deadline_s - spent_s)
 
 
 def is_late() -> bool:

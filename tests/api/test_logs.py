@@ -259,6 +259,21 @@ class TestRequests:
         }
         assert duration_ms >= 0
 
+    def test_line_alone(self, client: FlaskClient, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nobody else listens no record is made, and the line is the same."""
+        root = logging.getLogger()
+        with_record, own = io.StringIO(), [each for each in root.handlers if isinstance(each, ServiceHandler)]
+        asked = {"path": "/open", "auth": ADMIN, "headers": {"X-Request-ID": "one"}}
+        client.get(**asked)
+        with_record.write(stream.getvalue())
+        stream.truncate(stream.seek(0))
+        root.handlers[:] = own
+        monkeypatch.setattr(logging.Logger, "makeRecord", None)
+        client.get(**asked)
+        [line], [expected] = request_lines(stream), request_lines(with_record)
+        assert line.keys() == expected.keys()
+        assert {**line, "time": 0} == {**expected, "time": 0}
+
     def test_duration(self, stream: io.StringIO) -> None:
         """The duration is in milliseconds, by the clock that never goes back."""
         clock = SteppingClock()

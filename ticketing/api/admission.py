@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 
-from flask import Flask, current_app, g, request
+from flask import Flask, current_app
 
+from ..current import asked, facts
 from ..errors import Overloaded
 from .bodies import read_body
 
@@ -26,12 +27,13 @@ def init_admission(app: Flask, requests_max: int, *, free: Collection[str]) -> N
     slots = Slots(requests_max)
 
     def enter() -> None:
+        request = asked()
         if request.endpoint in free:
             return
         read_body(request)
         if not slots.take():
             raise Overloaded
-        g.has_slot = True
+        facts().has_slot = True
 
     app.extensions[EXTENSION] = slots
     app.before_request(enter)
@@ -61,5 +63,5 @@ class Slots:
 
 def leave() -> None:
     """Make room for another request: at the end of this one, or before it waits for what may take long to come."""
-    if g.pop("has_slot", False):
+    if facts().pop("has_slot", False):
         current_app.extensions[EXTENSION].give_back()

@@ -34,6 +34,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from ..accounts import Accounts
 from ..clock import Clock
 from ..config import Config
+from ..current import asked, facts
 from ..domain.accounts import Account
 from ..domain.accounts import Role as Role
 from ..passwords import normal
@@ -274,7 +275,7 @@ def required(*roles: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 def current_caller() -> Caller | None:
     """Return who is calling, None for somebody who gave no credentials."""
-    caller: Caller | None = g.get("caller")
+    caller: Caller | None = facts().get("caller")
     return caller
 
 
@@ -310,7 +311,7 @@ def client_address() -> str:
     otherwise take a new address for each request. Behind proxies this is right only by ProxyFix; see
     limits.init_limits.
     """
-    address = request.remote_addr or "unknown"
+    address = asked().remote_addr or "unknown"
     if ":" not in address:
         return address
     try:
@@ -407,14 +408,15 @@ def _account_by_credentials() -> Any:
 
 def _identify() -> None:
     """Learn who is calling, before the rate limit and the view. An unknown path stays a 404 for everybody."""
-    g.caller = None
+    request, known = asked(), facts()
+    known.caller = None
     # Nor does a probe's wrong password make the service look ill.
     if request.endpoint is None or request.blueprint == "service":
         return
     # OPTIONS is answered by Flask, and browsers send it without.
-    if "Authorization" in request.headers and request.method != "OPTIONS":
+    if "HTTP_AUTHORIZATION" in request.environ and request.method != "OPTIONS":
         account: Account = _account_by_credentials()
         if account.pseudonym is not None and request.endpoint != ERASING_ENDPOINT:
             refuse(HTTPStatus.UNAUTHORIZED)
-        g.account = account
-        g.caller = Caller(account.user_id, account.role)
+        known.account = account
+        known.caller = Caller(account.user_id, account.role)

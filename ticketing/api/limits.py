@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
 from flask_limiter import Limit, Limiter, RateLimitExceeded
 from limits.storage import storage_from_string
 from redis.backoff import NoBackoff
@@ -33,6 +33,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..clock import Clock
 from ..config import Config
+from ..current import asked, facts
 from .auth import client_address, current_caller
 
 log = logging.getLogger(__name__)
@@ -236,38 +237,49 @@ def init_limits(
         return endpoint if endpoint in tight else "all"
 
     limiter = Limiter(_client, default_limits=[Limit(limits_of_request, scope=scope, shared=True)])
-    known: dict[str, list[Any]] = {}  # by endpoint; two threads may find the same at once
+    known: dict[str, list[_Bound]] = {}  # by endpoint; two threads may find the same at once
 
     def check() -> None:
-        endpoint = request.endpoint
+        endpoint = asked().endpoint
         if endpoint is None:
             return
         if endpoint not in known:
             known[endpoint] = _resolved(limiter, endpoint)
         if known[endpoint]:
-            _count(known[endpoint], endpoint, counter)
+            _count(known[endpoint], counter)
 
     app.before_request(check)
     app.after_request(lambda response: _add_headers(response, clock))
 
 
-def _resolved(limiter: Limiter, endpoint: str) -> list[Any]:
-    """The limits (flask-limiter's) of the endpoint of the current request, the shortest first."""
+class _Bound(NamedTuple):
+    """A limit of an endpoint, and what each request asks of it."""
+
+    limit: Any  # as flask-limiter has resolved it
+    name: str  # of its windows, to which a client is added
+    amount: int
+    window_s: int
+
+
+def _resolved(limiter: Limiter, endpoint: str) -> list[_Bound]:
+    """The limits of the endpoint of the current request, the shortest first."""
     found = limiter.limit_manager.resolve_limits(current_app, endpoint, request.blueprint, in_middleware=True)
-    return sorted(chain(*found), key=lambda each: each.limit)
+    return [
+        _Bound(each, each.limit.key_for(each.scope_for(endpoint, None)), each.limit.amount, each.limit.get_expiry())
+        for each in sorted(chain(*found), key=lambda each: each.limit)
+    ]
 
 
-def _count(limits: list[Any], endpoint: str, counter: GuardedCounter) -> None:
+def _count(bounds: list[_Bound], counter: GuardedCounter) -> None:
     """Count the current request. Raises `RateLimitExceeded` for the first limit that is used up."""
-    client = _client()
-    for limit in limits:
-        item = limit.limit
-        window = counter.hit(item.key_for(client, limit.scope_for(endpoint, None)), item.get_expiry())
+    known, client = facts(), _client()
+    for limit, name, amount, window_s in bounds:
+        window = counter.hit(f"{name}/{client}", window_s)
         if window is None:  # the counter is away
             continue
-        is_exceeded = window.hits > item.amount
-        if is_exceeded or "rate_window" not in g:
-            g.rate_window = item.amount, window
+        is_exceeded = window.hits > amount
+        if is_exceeded or "rate_window" not in known:
+            known.rate_window = amount, window
         if is_exceeded:
             raise RateLimitExceeded(limit)
 
@@ -286,7 +298,7 @@ def _trust_proxies(app: Flask, count: int) -> None:
 
 def _add_headers(response: Response, clock: Clock) -> Response:
     """Say how much is left, and with a 429 when to come back (RFC 6585, 4). Reset: seconds since 1970."""
-    found: tuple[int, Window] | None = g.get("rate_window")
+    found: tuple[int, Window] | None = facts().get("rate_window")
     if found is None:
         return response
     amount, window = found
