@@ -55,6 +55,9 @@ CONFIG = Config(
     ratelimit_enabled=False,
 )
 
+# Headers that say something to a program: where they are sent, /openapi.json says so.
+TELLING_HEADERS = ("Location", "ETag", "Link", "Retry-After", "Idempotent-Replayed", "WWW-Authenticate")
+
 # Routes that serve the documentation itself, and are not part of it.
 UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/assets/<path:filename>"}
 
@@ -91,7 +94,7 @@ class DocumentedClient(FlaskClient):
 
 
 def check_documented(app: Flask, response: Answer) -> None:
-    """Fail where status, content type or body are not documented for the operation that gave this answer."""
+    """Fail where status, headers, content type or body are not documented for the operation that gave this answer."""
     assert response.headers["X-Request-ID"]
     if response.status_code >= 400:
         check_problem(response)
@@ -111,6 +114,8 @@ def check_documented(app: Flask, response: Answer) -> None:
     for name, header in answer["headers"].items():
         header = resolved(header)
         assert name in response.headers or not header["required"], f"{told} without {name}"
+    for name in TELLING_HEADERS:
+        assert name not in response.headers or name in answer["headers"], f"{told} with {name}, which is not documented"
     content = answer.get("content")
     if content is None:
         assert response.data == b"", f"{told} with a body that is not documented"

@@ -18,6 +18,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from ticketing import __version__
+from ticketing.api.problems import HTTP_CODES, NAMED_CODES, STATUSES
 from ticketing.api.schemas import TEXT_PATTERN, CancelSchema, InitializeSchema
 
 from .conftest import EVENT_ID, PROBLEM, UNDOCUMENTED, Api, Client, openapi, resolved
@@ -134,6 +135,55 @@ def test_a_post_takes_a_key_and_tells_of_its_body() -> None:
         else:
             assert list(operation["requestBody"]["content"]) == ["application/json"]
             assert {"400", "413", "415", "422"} <= operation["responses"].keys()
+
+
+def test_every_code_stands_in_the_document() -> None:
+    """With an answer of an operation, in the results of one, or where it says what may be answered anywhere."""
+    document = openapi()
+    told = set(re.findall(r"`([a-z_]+)`", document["info"]["description"]))
+    told |= set(re.findall(r'"code": "([a-z_]+)"', json.dumps(document)))
+    for _, _, operation in operations():
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400:
+                told |= set(resolved(answer)["content"][PROBLEM]["schema"]["allOf"][1]["properties"]["code"]["enum"])
+    assert {code for code, _ in HTTP_CODES.values()} | NAMED_CODES.keys() | {kind.code for kind in STATUSES} <= told
+
+
+def test_a_refusal_that_a_repeat_gets_again_says_so() -> None:
+    """Where an Idempotency-Key is taken, and nowhere else; too early is said with the time to wait."""
+    by_name = {operation["operationId"]: operation["responses"] for _, _, operation in operations()}
+    assert "Idempotent-Replayed" in resolved(by_name["transfer"]["404"])["headers"]
+    assert "Idempotent-Replayed" not in resolved(by_name["get_order"]["404"])["headers"]
+    assert "Idempotent-Replayed" not in resolved(by_name["update_event"]["409"])["headers"]
+    assert resolved(by_name["book"]["409"])["headers"]["Retry-After"]["required"] is False
+    assert "Retry-After" not in resolved(by_name["transfer"]["409"])["headers"]
+
+
+def test_every_parameter_and_every_member_of_an_answer_says_what_it_is() -> None:
+    """To people who read /docs, and in the clients that are made of the document."""
+    document = openapi()
+    silent = []
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            parameters = operation if method == "parameters" else operation.get("parameters", [])
+            silent += [f"{method} {path}: {each['name']}" for each in parameters if not each.get("description")]
+    for name in answered_schemas():
+        members = document["components"]["schemas"][name]["properties"]
+        silent += [f"{name}.{member}" for member, about in members.items() if not about.get("description")]
+    assert silent == []
+
+
+def answered_schemas() -> set[str]:
+    """The names of all schemas that answers are made of."""
+    schemas = openapi()["components"]["schemas"]
+    found: set[str] = set()
+    wanted = [json.dumps(resolved(answer)) for _, _, each in operations() for answer in each["responses"].values()]
+    while wanted:
+        named = set(re.findall(r"#/components/schemas/(\w+)", wanted.pop())) - found
+        found |= named
+        wanted += [json.dumps(schemas[name]) for name in named]
+    assert {"Order", "Stock", "Problem", "Failing"} <= found
+    return found
 
 
 def test_the_protected_operations_say_so() -> None:

@@ -58,6 +58,12 @@ WRONG_FIELDS = {
 # What the service answers for some statuses has the same code whether the domain or HTTP refuses.
 REFUSALS = frozenset(error.code for error in DOMAIN_ERRORS if isinstance(error, errors.Refusal))
 
+# What the repeat of a request with an Idempotency-Key gets again. The others are no answers of an event: there is none,
+# the key is another request's, or it is too early to say.
+REPLAYABLE = frozenset(
+    error.code for error in DOMAIN_ERRORS if isinstance(error, errors.Refusal) and error.is_final
+) - {errors.EventNotFound.code, errors.IdempotencyKeyReused.code}
+
 
 def problems() -> dict[str, ApiProblem]:
     """A problem for each code that an operation may answer with."""

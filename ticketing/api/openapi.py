@@ -21,8 +21,9 @@ from flask import Flask, Response, send_from_directory
 from flask_smorest import Api, Blueprint
 
 from .. import __version__
+from ..errors import SalesNotOpen
 from . import examples
-from .problems import MEDIA_TYPE
+from .problems import HTTP_CODES, MEDIA_TYPE, REPLAYED_HEADER
 from .schemas import ProblemSchema
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -44,12 +45,13 @@ DESCRIPTION = """\
 Book tickets for events. First come, first served; never oversold, and an answered booking is never lost.
 
 - **Credentials** are HTTP Basic or an access token (`Authorization: Bearer …`). Anybody may book without.
-- **Errors** are `application/problem+json` (RFC 9457): decide by `code`.
+- **Errors** are `application/problem+json` (RFC 9457): decide by `code`. Beside those that stand at an operation there
+  are {elsewhere}.
 - **Repeat** a POST that got no answer with the same `Idempotency-Key`: it has one effect and one answer. 503 says that
   nobody knows yet; 429 and 503 say in `Retry-After` when to come back.
 - **Lists** take `limit` and `after`: pass the `next` of one page as the `after` of the following one.
 - Timestamps are RFC 3339 in UTC. Unknown fields are refused.
-"""
+""".format(elsewhere=", ".join(f"{status} `{HTTP_CODES[status][0]}`" for status in (404, 405, 414, 431)))
 
 IDEMPOTENCY_KEY = {
     "in": "header",
@@ -116,13 +118,16 @@ HEADERS: dict[str, tuple[str, Any, str, bool]] = {
     "X-RateLimit-Reset": ("When the window ends, in seconds since 1970.", 1798797600, "integer", False),
     "Retry-After": ("Seconds to wait before the request is repeated.", 1, "integer", True),
     "WWW-Authenticate": ("How to authenticate.", 'Basic realm="ticketing"', "string", True),
-    "Idempotent-Replayed": ("`true`: this is the answer to an earlier request.", "true", "string", False),
+    REPLAYED_HEADER: ("`true`: this is the answer to an earlier request.", "true", "string", False),
 }
 RATE_LIMIT_HEADERS = [name for name in HEADERS if name.startswith("X-RateLimit-")]
 
 ANYWHERE = ("unauthorized", "authentication_not_configured", "rate_limited", "overloaded", "storage_unavailable")
 BY_BODY = ("invalid_json", "bad_request", "body_too_large", "unsupported_media_type", "validation_failed")
 BY_KEY = ("invalid_idempotency_key", "idempotency_key_reused")
+
+REPLAYABLE = "replayable"
+"""The last part of the name of an answer that a repeat of its request may get again."""
 
 
 class Converter(OpenAPIConverter):
@@ -197,16 +202,21 @@ class CompletingPlugin(BasePlugin):
         """Add the answer of this name, which `_errors` has given it, to the components."""
         if name in self._components.responses:
             return
-        codes = name.split(".")
+        codes = [part for part in name.split(".") if part != REPLAYABLE]
         schema = {"allOf": [ProblemSchema, {"properties": {"code": {"enum": codes}}}]}
-        headers = ["X-Request-ID", *RATE_LIMIT_HEADERS]
+        headers: dict[str, Any] = {header: header for header in ("X-Request-ID", *RATE_LIMIT_HEADERS)}
         if status == HTTPStatus.UNAUTHORIZED:
-            headers.append("WWW-Authenticate")
+            headers["WWW-Authenticate"] = "WWW-Authenticate"
         if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-            headers.append("Retry-After")
+            headers["Retry-After"] = "Retry-After"
+        if SalesNotOpen.code in codes:
+            what = f"With `{SalesNotOpen.code}`: seconds until sales open."
+            headers |= tells("Retry-After", what, type="integer", required=False)
+        if name.endswith(f".{REPLAYABLE}"):
+            headers |= replays()
         response = {
             "description": HTTPStatus(status).phrase,
-            "headers": {header: header for header in headers},
+            "headers": headers,
             "content": {MEDIA_TYPE: {"schema": schema, "examples": {code: code for code in codes}}},
         }
         self._components.response(name, response)
@@ -276,7 +286,7 @@ def documented(
         operation["parameters"] = [IDEMPOTENCY_KEY]
     if told & examples.REFUSALS:
         told.add("ledger_damaged")
-    operation["responses"] = _errors(told)
+    operation["responses"] = _errors(told, takes_key=IDEMPOTENCY_KEY in operation.get("parameters", ()))
     return cast(Callable[[View], View], blueprint.doc(**operation))
 
 
@@ -287,7 +297,7 @@ def tells(header: str, description: str, *, type: str = "string", required: bool
 
 def replays() -> dict[str, Any]:
     """Document the header of an answer to a request with an `Idempotency-Key`."""
-    return {"Idempotent-Replayed": "Idempotent-Replayed"}
+    return {REPLAYED_HEADER: REPLAYED_HEADER}
 
 
 def creates(what: str) -> dict[str, Any]:
@@ -304,10 +314,13 @@ def _asset(filename: str) -> Response:
     return send_from_directory(ASSETS, filename, max_age=86_400)
 
 
-def _errors(codes: set[str]) -> dict[int, str]:
+def _errors(codes: set[str], *, takes_key: bool) -> dict[int, str]:
     """The answers with these codes, by status: the names of components, which are made of the codes."""
     problems = examples.problems()
     by_status: dict[int, list[str]] = {}
     for code in sorted(codes):
         by_status.setdefault(int(problems[code].status), []).append(code)
-    return {status: ".".join(by_status[status]) for status in by_status}
+    for named in by_status.values():
+        if takes_key and not examples.REPLAYABLE.isdisjoint(named):
+            named.append(REPLAYABLE)
+    return {status: ".".join(named) for status, named in by_status.items()}

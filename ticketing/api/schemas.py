@@ -99,6 +99,23 @@ class Digits(fields.Integer):
         return super()._validated(value)
 
 
+class Limit(Digits):
+    """How long a page may be."""
+
+    def __init__(self) -> None:
+        about = {"description": "How many items a page has at most."}
+        super().__init__(load_default=50, validate=validate.Range(1, 500), metadata=about)
+
+
+class Next(fields.String):
+    """Where a page ends."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            allow_none=True, metadata={"description": "The `after` of the next page; null where this is the last."}
+        )
+
+
 def rfc3339(at: datetime) -> str:
     """A time in UTC with milliseconds, ending in Z."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
@@ -452,7 +469,7 @@ class CancelSchema(StrictSchema):
 class PageQuerySchema(StrictSchema):
     """The query of every list."""
 
-    limit = Digits(load_default=50, validate=validate.Range(1, 500))
+    limit = Limit()
     after = fields.String(
         metadata={"description": "The `next` of the page before.", "pattern": "^[A-Za-z0-9_-]+$"}
     )
@@ -461,7 +478,10 @@ class PageQuerySchema(StrictSchema):
 class EventsQuerySchema(PageQuerySchema):
     """The query of the events."""
 
-    status = fields.String(validate=validate.OneOf([status.value for status in EventStatus]))
+    status = fields.String(
+        validate=validate.OneOf([status.value for status in EventStatus]),
+        metadata={"description": "Only events that have this status now."},
+    )
     q = Text(
         length_max=NAME_LENGTH_MAX,
         metadata={"description": "A text in name, venue or description, in any case.", "examples": ["hall"]},
@@ -471,8 +491,11 @@ class EventsQuerySchema(PageQuerySchema):
 class OrdersQuerySchema(PageQuerySchema):
     """The query of an event's orders."""
 
-    status = fields.String(validate=validate.OneOf([status.value for status in OrderStatus]))
-    user_id = fields.String()
+    status = fields.String(
+        validate=validate.OneOf([status.value for status in OrderStatus]),
+        metadata={"description": "Only orders that have this status now."},
+    )
+    user_id = fields.String(metadata={"description": "Only the orders of this user."})
 
 
 class UserOrdersQuerySchema(PageQuerySchema):
@@ -484,7 +507,7 @@ class UserOrdersQuerySchema(PageQuerySchema):
 class ChangesQuerySchema(StrictSchema):
     """The query of an event's changes."""
 
-    limit = Digits(load_default=50, validate=validate.Range(1, 500))
+    limit = Limit()
     after = Digits(
         load_default=0,
         validate=validate.Range(0, VERSION_MAX),
@@ -562,7 +585,7 @@ class SubscribeSchema(StrictSchema):
 class WebhooksQuerySchema(StrictSchema):
     """The query of the webhooks."""
 
-    limit = Digits(load_default=50, validate=validate.Range(1, 500))
+    limit = Limit()
     after = fields.String(
         load_default="",
         validate=validate.Length(max=100),
@@ -573,7 +596,7 @@ class WebhooksQuerySchema(StrictSchema):
 class DeliveriesQuerySchema(StrictSchema):
     """The query of a webhook's deliveries."""
 
-    limit = Digits(load_default=50, validate=validate.Range(1, 500))
+    limit = Limit()
 
 
 class ReplayQuerySchema(StrictSchema):
@@ -593,26 +616,35 @@ class ReplayQuerySchema(StrictSchema):
 class StockSchema(Schema):
     """What is left of a ticket type: booked + available + held = total."""
 
-    code = fields.String(attribute="ticket_type.code")
-    name = fields.String(attribute="ticket_type.name")
-    price = fields.String(attribute="ticket_type.price")
-    currency = fields.String(attribute="ticket_type.currency", allow_none=True)
-    total_tickets = fields.Integer(attribute="ticket_type.total_tickets")
-    available_tickets = fields.Integer()
-    booked_tickets = fields.Integer()
-    held_tickets = fields.Integer()
-    waiting_list_count = fields.Integer()
+    code = fields.String(attribute="ticket_type.code", metadata={"description": "What bookings name the type by."})
+    name = fields.String(attribute="ticket_type.name", metadata={"description": "For people."})
+    price = fields.String(attribute="ticket_type.price", metadata={"description": "Of one ticket, in the currency."})
+    currency = fields.String(
+        attribute="ticket_type.currency", allow_none=True, metadata={"description": "ISO 4217; null where it is free."}
+    )
+    total_tickets = fields.Integer(attribute="ticket_type.total_tickets", metadata={"description": "Of this type."})
+    available_tickets = fields.Integer(metadata={"description": "What a new booking of this type could get now."})
+    booked_tickets = fields.Integer(metadata={"description": "In confirmed orders."})
+    held_tickets = fields.Integer(
+        metadata={"description": "Free, but of the first in the waiting list, who needs more of them than are free."}
+    )
+    waiting_list_count = fields.Integer(metadata={"description": "Orders that wait for this type."})
 
 
 class StatusSchema(Schema):
     """GET /status/<event_id>: booked + available + held = total."""
 
-    event_id = fields.String()
-    name = fields.String(attribute="event.name")
-    status = fields.String(metadata={"enum": [status.value for status in EventStatus]})
-    total_tickets = fields.Integer()
+    event_id = fields.String(metadata={"description": "What the event is called in paths and bodies."})
+    name = fields.String(attribute="event.name", metadata={"description": "For people."})
+    status = fields.String(
+        metadata={
+            "description": "At this moment, by the clock of the service.",
+            "enum": [status.value for status in EventStatus],
+        }
+    )
+    total_tickets = fields.Integer(metadata={"description": "Of all types."})
     available_tickets = fields.Integer(metadata={"description": "What a new booking could get now."})
-    booked_tickets = fields.Integer()
+    booked_tickets = fields.Integer(metadata={"description": "In confirmed orders."})
     held_tickets = fields.Integer(
         metadata={
             "description": "Free tickets that belong to the waiting list, whose first order needs more of them "
@@ -621,89 +653,132 @@ class StatusSchema(Schema):
     )
     waiting_list_count = fields.Integer(metadata={"description": "Orders that wait."})
     version = fields.Integer(metadata={"description": "The number of the event's last transition."})
-    ticket_types = fields.List(fields.Nested(StockSchema), attribute="stocks")
+    ticket_types = fields.List(
+        fields.Nested(StockSchema), attribute="stocks", metadata={"description": "The same for each ticket type."}
+    )
 
 
 class EventSchema(StatusSchema):
     """An event: its status and its details."""
 
-    max_tickets_per_order = fields.Integer(attribute="event.max_tickets_per_order")
-    max_tickets_per_user = fields.Integer(attribute="event.max_tickets_per_user", allow_none=True)
-    venue = fields.String(attribute="event.venue", allow_none=True)
-    description = fields.String(attribute="event.description", allow_none=True)
-    timezone = fields.String(attribute="event.timezone", allow_none=True)
-    starts_at = Timestamp(attribute="event.starts_at", allow_none=True)
-    ends_at = Timestamp(attribute="event.ends_at", allow_none=True)
-    sales_open_at = Timestamp(attribute="event.sales_open_at", allow_none=True)
-    sales_close_at = Timestamp(attribute="event.sales_close_at", allow_none=True)
-    transfer_close_at = Timestamp(attribute="event.transfer_close_at", allow_none=True)
-    cancelled_at = Timestamp(attribute="event.cancelled_at", allow_none=True)
-    created_at = Timestamp(attribute="event.created_at")
-    updated_at = Timestamp()
+    max_tickets_per_order = fields.Integer(
+        attribute="event.max_tickets_per_order", metadata={"description": "The most that one booking may ask for."}
+    )
+    max_tickets_per_user = fields.Integer(
+        attribute="event.max_tickets_per_user",
+        allow_none=True,
+        metadata={"description": "The most that one user may have; null: only `max_tickets_per_order` bounds it."},
+    )
+    venue = fields.String(attribute="event.venue", allow_none=True, metadata={"description": "Where it is."})
+    description = fields.String(attribute="event.description", allow_none=True, metadata={"description": "For people."})
+    timezone = fields.String(
+        attribute="event.timezone", allow_none=True, metadata={"description": "Of the venue, for people: an IANA name."}
+    )
+    starts_at = Timestamp(
+        attribute="event.starts_at", allow_none=True, metadata={"description": "When it begins; null: not told."}
+    )
+    ends_at = Timestamp(
+        attribute="event.ends_at", allow_none=True, metadata={"description": "When it ends; null: not told."}
+    )
+    sales_open_at = Timestamp(
+        attribute="event.sales_open_at",
+        allow_none=True,
+        metadata={"description": "The first moment of the sale; null: at once."},
+    )
+    sales_close_at = Timestamp(
+        attribute="event.sales_close_at",
+        allow_none=True,
+        metadata={"description": "The end of the sale; null: when the event ends, if ever."},
+    )
+    transfer_close_at = Timestamp(
+        attribute="event.transfer_close_at",
+        allow_none=True,
+        metadata={"description": "Until then tickets may change hands; null: until it starts, if ever."},
+    )
+    cancelled_at = Timestamp(
+        attribute="event.cancelled_at",
+        allow_none=True,
+        metadata={"description": "When it was cancelled; null: it was not."},
+    )
+    created_at = Timestamp(attribute="event.created_at", metadata={"description": "When it was opened."})
+    updated_at = Timestamp(metadata={"description": "When its ledger was last written to."})
 
 
 class EventPageSchema(Schema):
     """A page of events, those that begin first in front."""
 
-    items = fields.List(fields.Nested(EventSchema))
-    next = fields.String(allow_none=True)
+    items = fields.List(fields.Nested(EventSchema), metadata={"description": "The events of this page."})
+    next = Next()
 
 
 class AvailabilitySchema(Schema):
     """GET /events/<event_id>/availability."""
 
-    event_id = fields.String()
-    available_tickets = fields.Integer()
-    total_tickets = fields.Integer()
-    version = fields.Integer()
-    ticket_types = fields.List(fields.Nested(StockSchema), attribute="stocks")
+    event_id = fields.String(metadata={"description": "The event's id."})
+    available_tickets = fields.Integer(metadata={"description": "What a new booking could get now."})
+    total_tickets = fields.Integer(metadata={"description": "Of all types."})
+    version = fields.Integer(metadata={"description": "The number of the event's last transition."})
+    ticket_types = fields.List(
+        fields.Nested(StockSchema), attribute="stocks", metadata={"description": "The same for each ticket type."}
+    )
 
 
 class OrderSchema(Schema):
     """An order."""
 
-    order_id = fields.String()
-    event_id = fields.String()
-    user_id = fields.String()
+    order_id = fields.String(metadata={"description": "Cannot be guessed: a secret of the order's user."})
+    event_id = fields.String(metadata={"description": "The event's id."})
+    user_id = fields.String(metadata={"description": "Whose order it is."})
     ticket_type = fields.String(metadata={"description": "Its code."})
-    quantity = fields.Integer()
+    quantity = fields.Integer(metadata={"description": "Tickets: all of them are confirmed, or all wait."})
     unit_price = fields.String(metadata={"description": "That of the moment at which it was booked."})
-    total_price = fields.String()
-    currency = fields.String(allow_none=True)
-    status = fields.String(metadata={"enum": [status.value for status in OrderStatus]})
+    total_price = fields.String(metadata={"description": "`quantity` times `unit_price`."})
+    currency = fields.String(allow_none=True, metadata={"description": "ISO 4217; null where it is free."})
+    status = fields.String(
+        metadata={
+            "description": "`confirmed`, or `waiting` in line, or `cancelled`.",
+            "enum": [status.value for status in OrderStatus],
+        }
+    )
     waiting_position = fields.Integer(
         allow_none=True, metadata={"description": "1 for the first in line; null for who does not wait."}
     )
-    created_at = Timestamp()
-    updated_at = Timestamp()
-    version = fields.Integer()
+    created_at = Timestamp(metadata={"description": "When it was booked."})
+    updated_at = Timestamp(metadata={"description": "When it was last changed."})
+    version = fields.Integer(metadata={"description": "The number of the event's transition that changed it last."})
 
 
 class UpdatedSchema(EventSchema):
     """An event after a change, and the orders that moved up because of it."""
 
-    promoted = fields.List(fields.Nested(OrderSchema))
+    promoted = fields.List(
+        fields.Nested(OrderSchema),
+        metadata={"description": "Orders that have got their tickets from the waiting list because of it."},
+    )
 
 
 class CancelledSchema(Schema):
     """What a cancellation did: the order, and those that moved up because of it."""
 
-    order = fields.Nested(OrderSchema)
-    promoted = fields.List(fields.Nested(OrderSchema))
+    order = fields.Nested(OrderSchema, metadata={"description": "The order as it is now."})
+    promoted = fields.List(
+        fields.Nested(OrderSchema),
+        metadata={"description": "Orders that have got these tickets from the waiting list."},
+    )
 
 
 class TransferredSchema(Schema):
     """What a transfer did: the recipient's order, and the sender's."""
 
-    order = fields.Nested(OrderSchema)
-    sender = fields.Nested(OrderSchema, data_key="from")
+    order = fields.Nested(OrderSchema, metadata={"description": "The recipient's, which is new."})
+    sender = fields.Nested(OrderSchema, data_key="from", metadata={"description": "What is left of the sender's."})
 
 
 class ProblemBody(fields.Nested):
     """A problem in the midst of an answer, with all the members that it has."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: ProblemSchema())
+        super().__init__(lambda: ProblemSchema(), metadata={"description": "Without an order: why there is none."})
 
     def _serialize(self, nested_obj: Any, attr: Any, obj: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         return nested_obj
@@ -712,24 +787,26 @@ class ProblemBody(fields.Nested):
 class BulkResultSchema(Schema):
     """What became of one booking: 201 confirmed or 202 waiting with its order, else a problem."""
 
-    status = fields.Integer()
-    order = fields.Nested(OrderSchema)
+    status = fields.Integer(metadata={"description": "201 confirmed, 202 waiting, else that of its problem."})
+    order = fields.Nested(OrderSchema, metadata={"description": "With 201 and 202."})
     error = ProblemBody()
 
 
 class BulkResultsSchema(Schema):
     """A result for each booking, in their order."""
 
-    results = fields.List(fields.Nested(BulkResultSchema))
+    results = fields.List(
+        fields.Nested(BulkResultSchema), metadata={"description": "One for each booking, in the order of the request."}
+    )
 
 
 class WaitingSchema(Schema):
     """A place in the waiting list of a ticket type. Only staff see whose it is."""
 
-    position = fields.Integer()
-    ticket_type = fields.String()
-    quantity = fields.Integer()
-    joined_at = Timestamp()
+    position = fields.Integer(metadata={"description": "1 for the first in line for this ticket type."})
+    ticket_type = fields.String(metadata={"description": "Its code."})
+    quantity = fields.Integer(metadata={"description": "Tickets that the order waits for."})
+    joined_at = Timestamp(metadata={"description": "When it was booked."})
     order_id = fields.String(metadata={"description": "Staff only."})
     user_id = fields.String(metadata={"description": "Staff only."})
 
@@ -737,29 +814,29 @@ class WaitingSchema(Schema):
 class WaitingPageSchema(Schema):
     """A page of the waiting list, first come first."""
 
-    items = fields.List(fields.Nested(WaitingSchema))
-    next = fields.String(allow_none=True)
+    items = fields.List(fields.Nested(WaitingSchema), metadata={"description": "The places of this page."})
+    next = Next()
 
 
 class OrderPageSchema(Schema):
     """A page of orders in the order of their arrival."""
 
-    items = fields.List(fields.Nested(OrderSchema))
-    next = fields.String(allow_none=True)
+    items = fields.List(fields.Nested(OrderSchema), metadata={"description": "The orders of this page."})
+    next = Next()
 
 
 class EntrySchema(Schema):
     """A change of an order; status and quantity are those after it."""
 
     version = fields.Integer(metadata={"description": "The number of the event's transition."})
-    type = fields.String(metadata={"enum": [kind.value for kind in EntryType]})
-    at = Timestamp()
+    type = fields.String(metadata={"description": "What happened.", "enum": [kind.value for kind in EntryType]})
+    at = Timestamp(metadata={"description": "When."})
     by = fields.String(
         allow_none=True,
         metadata={"description": "Who did it; null for somebody unknown, or whom the caller need not know."},
     )
-    status = fields.String(metadata={"enum": [status.value for status in OrderStatus]})
-    quantity = fields.Integer()
+    status = fields.String(metadata={"description": "After it.", "enum": [status.value for status in OrderStatus]})
+    quantity = fields.Integer(metadata={"description": "Tickets after it."})
     sender = fields.String(
         data_key="from",
         allow_none=True,
@@ -775,48 +852,53 @@ class EntrySchema(Schema):
 class HistorySchema(Schema):
     """All that happened to an order, in order. There is no next page."""
 
-    items = fields.List(fields.Nested(EntrySchema))
-    next = fields.String(allow_none=True)
+    items = fields.List(fields.Nested(EntrySchema), metadata={"description": "All that happened, in order."})
+    next = Next()
 
 
 class ChangeSchema(Schema):
     """A change of an event, and the orders that it changed, as they are after it."""
 
-    version = fields.Integer()
+    version = fields.Integer(metadata={"description": "The number of the event's transition."})
     type = fields.String(
-        metadata={"enum": [kind.value for kind in TransitionType if kind is not TransitionType.REMEMBERED]}
+        metadata={
+            "description": "What happened.",
+            "enum": [kind.value for kind in TransitionType if kind is not TransitionType.REMEMBERED],
+        }
     )
-    at = Timestamp()
+    at = Timestamp(metadata={"description": "When."})
     by = fields.String(allow_none=True, metadata={"description": "Who did it; null for somebody unknown."})
-    orders = fields.List(fields.Nested(OrderSchema))
+    orders = fields.List(
+        fields.Nested(OrderSchema), metadata={"description": "Those that it changed, as they were after it."}
+    )
 
 
 class ChangePageSchema(Schema):
     """A page of changes in the order in which they happened."""
 
-    items = fields.List(fields.Nested(ChangeSchema))
+    items = fields.List(fields.Nested(ChangeSchema), metadata={"description": "The changes of this page."})
     next = fields.Integer(metadata={"description": "The version to go on from."})
 
 
 class UserSchema(Schema):
     """A user."""
 
-    user_id = fields.String()
-    role = fields.String(metadata={"enum": [role.value for role in Role]})
+    user_id = fields.String(metadata={"description": "The name to sign in with."})
+    role = fields.String(metadata={"description": "What the user may do.", "enum": [role.value for role in Role]})
 
 
 class UserPageSchema(Schema):
     """A page of users by id."""
 
-    items = fields.List(fields.Nested(UserSchema))
-    next = fields.String(allow_none=True)
+    items = fields.List(fields.Nested(UserSchema), metadata={"description": "The users of this page."})
+    next = Next()
 
 
 class TokensSchema(Schema):
     """What a login or a refresh gives."""
 
     access_token = fields.String(metadata={"description": "For `Authorization: Bearer`."})
-    token_type = fields.String(metadata={"enum": ["Bearer"]})
+    token_type = fields.String(metadata={"description": "How to send it.", "enum": ["Bearer"]})
     expires_in = fields.Integer(metadata={"description": "Seconds until the access token ends."})
     refresh_token = fields.String(metadata={"description": "For `POST /auth/refresh`, once."})
 
@@ -824,21 +906,21 @@ class TokensSchema(Schema):
 class FailingSchema(Schema):
     """A receiver that does not take what it is sent."""
 
-    since = Timestamp()
-    attempts = fields.Integer()
-    error = fields.String()
-    next_attempt_at = Timestamp()
+    since = Timestamp(metadata={"description": "When it did not take the notice for the first time."})
+    attempts = fields.Integer(metadata={"description": "How often it was tried since."})
+    error = fields.String(metadata={"description": "What went wrong the last time."})
+    next_attempt_at = Timestamp(metadata={"description": "When it is tried again."})
 
 
 class WebhookSchema(Schema):
     """A webhook, without its secret."""
 
-    webhook_id = fields.String()
-    url = fields.String()
+    webhook_id = fields.String(metadata={"description": "The webhook's id."})
+    url = fields.String(metadata={"description": "Where notices are sent to."})
     event_id = fields.String(allow_none=True, metadata={"description": "null: of all events."})
     types = fields.List(fields.String(), allow_none=True, metadata={"description": "null: of all types."})
-    created_by = fields.String()
-    created_at = Timestamp()
+    created_by = fields.String(metadata={"description": "The user whose it is."})
+    created_at = Timestamp(metadata={"description": "When it was made."})
     disabled_reason = fields.String(allow_none=True, metadata={"description": "null: it is served."})
     failing = fields.Nested(FailingSchema, allow_none=True, metadata={"description": "null: all was taken."})
 
@@ -846,26 +928,28 @@ class WebhookSchema(Schema):
 class NewWebhookSchema(WebhookSchema):
     """A webhook just made, with the secret that signs what it is sent. It is not shown again."""
 
-    secret = fields.String()
+    secret = fields.String(metadata={"description": "Signs each notice. It is not shown again."})
 
 
 class WebhookPageSchema(Schema):
     """A page of webhooks."""
 
-    items = fields.List(fields.Nested(WebhookSchema))
-    next = fields.String(allow_none=True)
+    items = fields.List(fields.Nested(WebhookSchema), metadata={"description": "The webhooks of this page."})
+    next = Next()
 
 
 class DeliverySchema(Schema):
     """An attempt to deliver a notice."""
 
     message_id = fields.String(metadata={"description": "The header `webhook-id`."})
-    type = fields.String(metadata={"enum": [kind.value for kind in NoticeType]})
-    event_id = fields.String()
-    version = fields.Integer()
-    at = Timestamp()
-    attempt = fields.Integer()
-    duration_ms = fields.Integer()
+    type = fields.String(
+        metadata={"description": "What the notice tells of.", "enum": [kind.value for kind in NoticeType]}
+    )
+    event_id = fields.String(metadata={"description": "The event that it is about."})
+    version = fields.Integer(metadata={"description": "The event's transition that it is about."})
+    at = Timestamp(metadata={"description": "When it was tried."})
+    attempt = fields.Integer(metadata={"description": "1 for the first."})
+    duration_ms = fields.Integer(metadata={"description": "How long the receiver took."})
     http_status = fields.Integer(allow_none=True, metadata={"description": "null: there was no answer."})
     error = fields.String(allow_none=True, metadata={"description": "null: it was taken."})
 
@@ -873,14 +957,14 @@ class DeliverySchema(Schema):
 class DeliveryPageSchema(Schema):
     """The last attempts, the newest first. There is no next page."""
 
-    items = fields.List(fields.Nested(DeliverySchema))
-    next = fields.String(allow_none=True)
+    items = fields.List(fields.Nested(DeliverySchema), metadata={"description": "The attempts."})
+    next = Next()
 
 
 class HealthSchema(Schema):
     """GET /healthz, /readyz."""
 
-    status = fields.String(metadata={"enum": ["ok"]})
+    status = fields.String(metadata={"description": "All is well.", "enum": ["ok"]})
 
 
 class ProblemSchema(Schema):
@@ -889,10 +973,10 @@ class ProblemSchema(Schema):
     class Meta:
         unknown = INCLUDE  # to /openapi.json: further members are allowed
 
-    type = fields.String()
-    title = fields.String()
-    status = fields.Integer()
-    detail = fields.String()
+    type = fields.String(metadata={"description": "A URI that stands for the code."})
+    title = fields.String(metadata={"description": "The name of the status."})
+    status = fields.Integer(metadata={"description": "The status of the answer."})
+    detail = fields.String(metadata={"description": "What went wrong, for people."})
     code = fields.String(metadata={"description": "Stable, snake_case: what to decide on."})
     errors = fields.Dict(
         keys=fields.String(),
