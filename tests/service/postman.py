@@ -64,8 +64,9 @@ def request(
     expect: Json | None = None,
     save: Json | None = None,
     header: Json | None = None,
+    expect_headers: Json | None = None,
 ) -> Json:
-    """A request and its tests: the status, and the values of `expect` by their paths in the body.
+    """A request and its tests: the status, the values of `expect` by their paths in the body, and `expect_headers`.
 
     `save` keeps values of the body in variables by their paths, `header` values of the answer's headers.
     """
@@ -76,6 +77,9 @@ def request(
         wanted = f"JSON.parse(pm.variables.replaceIn({json.dumps(json.dumps(value))}))"
         told = f"{where} is {json.dumps(value)}".replace('"', "'")
         tests.append(f'pm.test("{told}", () => pm.expect(get(body, "{where}")).to.eql({wanted}));')
+    for name_of_header, value in (expect_headers or {}).items():
+        had = f"pm.expect(pm.response.headers.get({json.dumps(name_of_header)})).to.eql({json.dumps(value)})"
+        tests.append(f'pm.test("{name_of_header} is {value}", () => {had});')
     for variable, where in (save or {}).items():
         tests.append(f'pm.collectionVariables.set("{variable}", get(body, "{where}"));')
     for variable, name_of_header in (header or {}).items():
@@ -163,6 +167,7 @@ STORY: dict[str, list[Json]] = {
             headers={"Idempotency-Key": "{{key}}"},
             status=201,
             expect={"order_id": "{{ada_order}}"},
+            expect_headers={"Idempotent-Replayed": "true"},
         ),
         book("ben", 201, {"status": "confirmed"}),
         request(
@@ -397,6 +402,7 @@ STORY: dict[str, list[Json]] = {
             {"refresh_token": "{{refresh_token}}"},
             auth=AS_NOBODY,
             status=200,
+            expect={"token_type": "Bearer", "expires_in": 900},
             save={"access_token": "access_token", "refresh_token": "refresh_token"},
         ),
         request(
