@@ -52,12 +52,16 @@ class _Logger(_GunicornLogger):
             super().exception(msg, *args, **kwargs)
 
 
+# 127.0.0.1 unless told: what listens for the world is the proxy in front, with TLS. In a container HOST is 0.0.0.0.
 bind = _config.bind_address
 proc_name = "ticketing"
 
 # One for each core: requests in one process share commits, processes race each other for a ledger's next place.
 workers = _config.web_concurrency
 worker_class = _worker.Worker
+
+# Requests need none of them: they run in green threads. To hash a password would stop all of those for as long as it
+# takes (docs/decisions/0010), so it is given to these few; each holds 32 MiB meanwhile.
 threads = _config.web_threads
 
 # Each worker makes its own MongoClient, threads and locks, after the fork: none of them survives one.

@@ -130,6 +130,7 @@ class TicketManager:
         self._lock = threading.Lock()
         self._queues: OrderedDict[str, _EventQueue] = OrderedDict()  # the least recently used event first
         self._orders_kept = 0
+        self._waiting = 0  # requests in all queues
         self._probe_at_s: float | None = None  # while the storage is away: when the next request may try it
         self._damage: dict[str, tuple[str, float]] = {}  # by event id: the finding, and until when it is remembered
 
@@ -198,6 +199,7 @@ class TicketManager:
             if len(queue.requests) >= self._queue_length_max:
                 raise Overloaded
             queue.requests.append(request)
+            self._waiting += 1
             leads = not queue.has_leader
             queue.has_leader = True
         return queue, leads
@@ -225,8 +227,7 @@ class TicketManager:
         """From now on the event is refused; who came meanwhile joins the batch, and need not look again."""
         with self._lock:
             self._damage[queue.event_id] = (finding, self._clock.monotonic() + DAMAGE_REMEMBERED_S)
-            batch += queue.requests
-            queue.requests = []
+            batch += self._emptied(queue)
 
     def _note_storage(self, is_away: bool) -> None:
         """After a success all are let in again. After a failure the next request tries at once, then one a second."""
@@ -240,6 +241,7 @@ class TicketManager:
         with self._lock:
             if request in queue.requests:
                 queue.requests.remove(request)
+                self._waiting -= 1
                 if request.leads:
                     request.leads = False
                     self._hand_over(queue)
@@ -282,7 +284,7 @@ class TicketManager:
                 self._forget_least_recently_used()
             for request in batch:
                 request.signal.set()
-        self.observer.served(len(batch), self._orders_kept)
+        self.observer.served(len(batch), self._orders_kept, self._waiting)
         if queue.state.version != version:
             self.on_change(queue.event_id, queue.state.version)
             self.observer.changed(queue.state)
@@ -295,8 +297,14 @@ class TicketManager:
 
     def _take(self, queue: _EventQueue) -> list[_Request]:
         with self._lock:
-            batch, queue.requests = queue.requests, []
+            batch = self._emptied(queue)
             queue.is_crowded = len(batch) > 1
+        return batch
+
+    def _emptied(self, queue: _EventQueue) -> list[_Request]:
+        """All who wait in it, and do no more."""
+        batch, queue.requests = queue.requests, []
+        self._waiting -= len(batch)
         return batch
 
     def _hand_over(self, queue: _EventQueue) -> None:

@@ -151,6 +151,12 @@ class CountingObserver(Observer):
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._queued = Gauge(
+            "ticketing_queued_requests",
+            "Requests of the living workers that waited for their turn when a batch was last answered.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
 
     def executed(self, command: Command, outcome: Answer | TicketingError) -> None:
         """Count bookings; each of many by itself, unless all were refused together."""
@@ -158,10 +164,11 @@ class CountingObserver(Observer):
             for name in _outcomes(outcome):
                 self._bookings.labels(name).inc()
 
-    def served(self, requests: int, orders_kept: int) -> None:
+    def served(self, requests: int, orders_kept: int, waiting: int) -> None:
         """Once a batch."""
         self._batch_requests.observe(requests)
         self._orders_kept.set(orders_kept)
+        self._queued.set(waiting)
 
     def appended(self, transitions: int, duration_s: float, is_in: bool) -> None:
         """Once a commit, or the try of one."""

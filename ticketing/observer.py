@@ -19,10 +19,11 @@ class Observer:
     def executed(self, command: Command, outcome: Answer | TicketingError) -> None:
         """A command has its answer, or the error that its caller gets instead."""
 
-    def served(self, requests: int, orders_kept: int) -> None:
+    def served(self, requests: int, orders_kept: int, waiting: int) -> None:
         """So many requests waited for one event and were answered together; reads are among them.
 
-        `orders_kept` is what all states in memory weigh now, in orders.
+        `orders_kept` is what all states in memory weigh now, in orders; `waiting` how many requests wait for their turn
+        now, over all events.
         """
 
     def appended(self, transitions: int, duration_s: float, is_in: bool) -> None:

@@ -101,3 +101,4 @@ def test_the_tickets_of_events_and_the_orders_in_memory(make_app: MakeApp) -> No
         f'ticketing_event_version{{event_id="{EVENT_ID}"}}': status["version"],
     }
     assert told["ticketing_state_orders"] == 4  # the event itself counts as one
+    assert told["ticketing_queued_requests"] == 0  # how many it can be: tests/concurrency/test_batches.py

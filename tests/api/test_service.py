@@ -154,12 +154,23 @@ def test_an_answer_that_nobody_expected_is_counted(make_app: MakeApp, monkeypatc
     assert counted(client)[("GET", "/healthz", "500")] == 1
 
 
-def test_metrics_are_asked_for_freely_and_quietly(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-    """No limit counts it, and it fills no log; what a limit refuses is counted."""
+@with_mongod
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_who_watches_the_service_asks_freely_and_quietly(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """No limit counts it, and it fills no log; others are limited all the same."""
     client = make_app(ratelimit_enabled=True, ratelimit_default="1 per minute").test_client()
     with caplog.at_level(logging.INFO):
-        for _ in range(5):
-            counted(client)
+        answers = [client.get(path) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert not any(name.startswith("X-RateLimit") for answer in answers for name in answer.headers.keys())
     assert caplog.records == []
+    assert [client.get(f"/status/{EVENT_ID}").status_code for _ in range(2)] == [404, 429]
+
+
+def test_what_a_limit_refuses_is_counted(make_app: MakeApp) -> None:
+    """Under the rule of its view."""
+    client = make_app(ratelimit_enabled=True, ratelimit_default="1 per minute").test_client()
     assert [client.get(f"/status/{EVENT_ID}").status_code for _ in range(3)] == [404, 429, 429]
     assert counted(client)[("GET", "/status/<event_id>", "429")] == 2

@@ -173,4 +173,5 @@ def assert_nothing_is_left_behind(manager: TicketManager) -> None:
         queues = list(manager._queues.values())
         assert [queue.event_id for queue in queues if queue.requests or queue.has_leader] == []
         assert [queue.event_id for queue in queues if queue.state.event is None] == []
+        assert manager._waiting == 0
         assert manager._orders_kept == sum(queue.state.weight for queue in queues)

@@ -17,6 +17,7 @@ from ticketing.domain.commands import Update
 from ticketing.domain.model import Answer, EventState
 from ticketing.errors import AlreadyBooked, EventNotFound, OrderNotFound
 from ticketing.manager import TicketManager, _size
+from ticketing.observer import Observer
 from ticketing.storage.client import connect
 from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import Ledger, ledger_collection
@@ -177,6 +178,36 @@ def test_events_do_not_wait_for_each_other(
         manager.state_of("nowhere")
     gate.is_open.set()
     assert version_of(stuck.result()) == 2
+
+
+class Listener(Observer):
+    """Keeps what it was told of those who wait."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []
+
+    def served(self, requests: int, orders_kept: int, waiting: int) -> None:
+        self.waiting.append(waiting)
+
+
+def test_how_many_wait_is_told_with_each_batch_of_any_event(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """Those of all events who have not come to their turn; not who is being served."""
+    listener = manager.observer = Listener()
+    gate = Gate()
+    ledger.appends = [gate]
+    stuck = [pool.submit(manager.execute, booking("first"))]
+    gate.wait_until_reached()
+    stuck += [pool.submit(manager.execute, booking(f"user {number}")) for number in range(3)]
+    clock.wait_until_waiting(3)
+    manager.execute(opening("opera"))
+    assert listener.waiting == [3]
+    gate.is_open.set()
+    for each in stuck:
+        each.result()
+    manager.state_of("concert")
+    assert listener.waiting[-1] == 0
 
 
 # On the real thing: counts, not times.

@@ -97,8 +97,11 @@ def test_both_workers_count_and_a_killed_one_is_not_forgotten(service: Service) 
 
     first = workers(service)
     killed = min(first)
+    gauges = service.folder / "var" / "metrics" / f"gauge_livesum_{killed}.db"
+    assert gauges.exists()
     kill(killed)
     eventually(lambda: len(workers(service) - first) == 1 and killed not in workers(service))
+    assert not gauges.exists(), "what only a living worker can tell is still told"
     assert total(service, REQUESTS) == sent
     sent += ask_until_both_have_counted(service)
     for _ in range(10):
