@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from flask import Flask
 
 from ticketing.cli import register_cli, terminal
+from ticketing.clock import SystemClock
 
 PAGE = Path(__file__).parents[1] / "docs" / "operations" / "cli.md"
 ROW = re.compile(r"(?m)^\| `([a-z -]+)` \|(.*)\|(.*)\|(.*)\|$")
@@ -69,3 +71,40 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "verified" in shown and "2/2" in shown
     assert shown.count("\r\033[K") == 2
     assert capsys.readouterr().out == "line 1\nline 2\n"
+
+
+class SteppingClock(SystemClock):
+    """A clock on which the items of a list come two seconds after each other."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def monotonic(self) -> float:
+        self._now_s += 2.0
+        return self._now_s
+
+
+def test_elsewhere_a_line_comes_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    """After five seconds, however few items there were; after many items, however fast they came."""
+    assert list(terminal.progress(range(8), "booked", 8, clock=SteppingClock())) == list(range(8))
+    assert capsys.readouterr().err.splitlines() == ["booked: 3", "booked: 6"]
+    list(terminal.progress(range(20_000), "booked", 20_000))
+    assert {"booked: 10000", "booked: 20000"} <= set(capsys.readouterr().err.splitlines())
+
+
+def test_what_has_no_items_says_for_how_long_it_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again until it is done, or fails."""
+    lines: list[str] = []
+    said_twice = threading.Event()
+
+    def echo(line: str, *, err: bool) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            said_twice.set()
+
+    monkeypatch.setattr(terminal, "PROGRESS_EVERY_S", 0.5)
+    monkeypatch.setattr(click, "echo", echo)
+    with pytest.raises(OSError), terminal.under_way("making indexes"):
+        assert said_twice.wait(20)
+        raise OSError
+    assert lines[:2] == ["making indexes: 0.5 s", "making indexes: 1 s"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import click
 import pymongo
 from pymongo.errors import PyMongoError
 
+from ..clock import Clock, SystemClock
 from ..errors import StorageUnavailable, TicketingError
 from ..services import services
 
@@ -21,6 +23,7 @@ Item = TypeVar("Item")
 
 PING_DEADLINE_S = 10.0
 PROGRESS_EVERY = 10_000  # items, between two lines where there is no terminal
+PROGRESS_EVERY_S = 5.0  # the same, where the items come slowly
 EXIT_FINDINGS = 1
 EXIT_TROUBLE = 2
 
@@ -67,7 +70,9 @@ def storage() -> Iterator[None]:
         fail(error.message)
 
 
-def progress(items: Iterable[Item], label: str, count: int | None = None) -> Iterator[Item]:
+def progress(
+    items: Iterable[Item], label: str, count: int | None = None, *, clock: Clock | None = None
+) -> Iterator[Item]:
     """The items, while standard error tells how far they are: a bar on a terminal, elsewhere a line now and then.
 
     `count` is how many there will be, where that is known.
@@ -76,10 +81,34 @@ def progress(items: Iterable[Item], label: str, count: int | None = None) -> Ite
         with click.progressbar(items, count, label, show_pos=True, file=sys.stderr) as bar:
             yield from bar
         return
+    clock = clock or SystemClock()
+    said_s = clock.monotonic()
     for number, item in enumerate(items, 1):
         yield item
-        if number % PROGRESS_EVERY == 0:
+        now_s = clock.monotonic()
+        if number % PROGRESS_EVERY == 0 or now_s - said_s >= PROGRESS_EVERY_S:
             click.echo(f"{label}: {number}", err=True)
+            said_s = now_s
+
+
+@contextmanager
+def under_way(label: str) -> Iterator[None]:
+    """While what has no items to count takes its time, a line on standard error now and then."""
+    is_done = threading.Event()
+
+    def tell() -> None:
+        times = 1
+        while not is_done.wait(PROGRESS_EVERY_S):
+            click.echo(f"{label}: {times * PROGRESS_EVERY_S:g} s", err=True)
+            times += 1
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        telling.join()
 
 
 @contextmanager
