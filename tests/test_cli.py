@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from ticketing.services import EXTENSION
 from ticketing.storage.documents import commit_document
 
 Document = dict[str, Any]
+ROOT = Path(__file__).parents[1]
 
 
 def app_on(database: Database[Document], config: Config | None = None) -> Flask:
@@ -96,6 +99,18 @@ def test_verify_of_sound_ledgers_says_ok(app: Flask, database: Database[Document
         "2 events, 8 transitions: ok",
     ]
     assert result.exit_code == 0
+
+
+def test_the_settings_may_be_in_a_file_elsewhere(
+    mongod: str, database: Database[Document], tmp_path: Path
+) -> None:
+    """`flask --env-file`, as docs/operations/deploy.md has it: of the database that the service uses."""
+    store(database, Rehearsal(1, "opera"))
+    settings = tmp_path / "ticketing.env"
+    settings.write_text(f"MONGODB_URI={mongod}\nMONGODB_DATABASE={database.name}\n")
+    command = [sys.executable, "-m", "flask", "--env-file", str(settings), "--app", "wsgi", "ledger", "verify"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.splitlines()[-1] == "1 event, 1 transition: ok"
 
 
 def test_verify_of_one_event_leaves_the_others_alone(app: Flask, database: Database[Document]) -> None:

@@ -77,17 +77,35 @@ NOT_RUN |= dict.fromkeys(
         "cp /opt/ticketing/docs/operations/ticketing.service /etc/systemd/system/",
         "systemctl daemon-reload",
         "systemctl enable --now ticketing",
-        "curl -s http://127.0.0.1:8000/readyz",
+        "curl -s --retry 10 --retry-delay 1 --retry-connrefused http://127.0.0.1:8000/readyz",
+        "cp /opt/ticketing/docs/operations/ticketing-webhooks.service /etc/systemd/system/",
+        "systemctl enable --now ticketing-webhooks",
+        "curl -s --retry 10 --retry-delay 1 --retry-connrefused http://127.0.0.1:9464/metrics",
         "install -d -m 0700 /etc/ssl/ticketing",
         plain(
             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 "
-            "-subj /CN=tickets.example.com "
+            '-subj "/CN=$name" '
             "-keyout /etc/ssl/ticketing/privkey.pem -out /etc/ssl/ticketing/fullchain.pem"
         ),
         "cp /opt/ticketing/docs/operations/nginx.conf /etc/nginx/conf.d/ticketing.conf",
+        "name=tickets.example.com",
+        plain('sed -i "s/tickets\\.example\\.com/$name/" /etc/nginx/conf.d/ticketing.conf'),
         "nginx -t",
         "systemctl reload nginx",
-        "curl -s https://tickets.example.com/readyz",
+        plain('curl -s "https://$name/readyz"'),
+        "curl -s http://127.0.0.1:8000/metrics",
+        "apt-get install prometheus",
+        plain("cp /opt/ticketing/docs/operations/{prometheus,alerts}.yml /etc/prometheus/"),
+        "systemctl reload prometheus",
+        plain("curl -s --get --data-urlencode 'query=up{job=\"ticketing\"}' http://127.0.0.1:9090/api/v1/query"),
+        "cp /opt/ticketing/docs/operations/alerts-webhooks.yml /etc/prometheus/",
+        plain("sed -i 's/#webhooks//' /etc/prometheus/prometheus.yml"),
+        plain("printf 'replication:\\n  replSetName: rs0\\n' >> /etc/mongod.conf"),
+        "systemctl enable --now mongod",
+        plain(
+            "mongosh --quiet --eval "
+            "'rs.initiate({_id: \"rs0\", members: [{_id: 0, host: \"127.0.0.1:27017\"}]})'"
+        ),
     ),
     "installs on a server; what is installed is tried by tests/operations and tests/service/test_nginx.py",
 ) | dict.fromkeys(
@@ -103,7 +121,7 @@ NOT_RUN |= dict.fromkeys(
             "-keyout certs/privkey.pem -out certs/fullchain.pem"
         ),
         "docker compose up --build --detach",
-        "curl -sk https://localhost/readyz",
+        "curl -sk --retry 10 --retry-delay 1 --retry-all-errors https://localhost/readyz",
         "docker build -t ticketing:0.1.0 .",
         plain(
             'kubectl create secret generic ticketing --from-literal=MONGODB_URI="$MONGODB_URI" '

@@ -7,9 +7,11 @@ import configparser
 import json
 import re
 import shlex
+import subprocess
 from dataclasses import fields
 from fnmatch import fnmatch
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
@@ -216,6 +218,16 @@ class TestSystemd:
     def test_both_are_there(self) -> None:
         """The service, and who delivers."""
         assert [path.stem for path in UNITS] == ["ticketing-webhooks", "ticketing"]
+
+    def test_the_page_puts_the_name_of_the_server_everywhere(self, tmp_path: Path) -> None:
+        """By its own line, in all places of nginx.conf that stand for it."""
+        page = (FOLDER / "deploy.md").read_text()
+        (line,) = re.findall(r"sed -i .* /etc/nginx/conf.d/ticketing.conf", page)
+        (tmp_path / "ticketing.conf").write_text((FOLDER / "nginx.conf").read_text())
+        command = f"name=concerts.example.org; {line.replace('/etc/nginx/conf.d/', '')}"
+        subprocess.run(["bash", "-ec", command], cwd=tmp_path, check=True)
+        written = (tmp_path / "ticketing.conf").read_text()
+        assert "tickets.example.com" not in written and written.count("server_name concerts.example.org;") == 2
 
     def test_the_page_sets_settings(self) -> None:
         """What an operator copies from deploy.md is taken, with the two secrets that it makes."""

@@ -45,14 +45,19 @@ def samples(families: list[Metric]) -> set[str]:
     return {family.name + suffix for family in families for suffix in SAMPLES[family.type]}
 
 
+def rules(name: str) -> list[dict[str, Any]]:
+    """The alerts of a file."""
+    groups = yaml.safe_load((FOLDER / name).read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
 def queries() -> list[str]:
     """Every query of the dashboard and the alerts."""
     dashboard = json.loads((FOLDER / "grafana-dashboard.json").read_text())
-    rules = yaml.safe_load((FOLDER / "alerts.yml").read_text())
     return [
         *(target["expr"] for panel in dashboard["panels"] for target in panel["targets"]),
         *(each["query"]["query"] for each in dashboard["templating"]["list"] if each["type"] == "query"),
-        *(rule["expr"] for group in rules["groups"] for rule in group["rules"]),
+        *(rule["expr"] for rule in (*rules("alerts.yml"), *rules("alerts-webhooks.yml"))),
     ]
 
 
@@ -86,10 +91,36 @@ def test_the_page_names_every_metric_and_its_labels(families: list[Metric]) -> N
 
 def test_the_page_says_what_to_do_about_every_alert() -> None:
     """Who is woken at night finds a row."""
-    rules = yaml.safe_load((FOLDER / "alerts.yml").read_text())
-    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    alerts = {rule["alert"] for rule in (*rules("alerts.yml"), *rules("alerts-webhooks.yml"))}
     page = (FOLDER / "monitoring.md").read_text()
     assert set(re.findall(r"`(Ticketing\w+)`", page)) == alerts
+
+
+def test_nobody_is_woken_for_webhooks_that_nobody_runs() -> None:
+    """Their alerts are in a file of their own, and prometheus.yml has them only when deploy.md's line has been run."""
+    assert not any("webhook" in rule["alert"].lower() + rule["expr"] for rule in rules("alerts.yml"))
+    text = (FOLDER / "prometheus.yml").read_text()
+    without = yaml.safe_load(text)
+    assert without["rule_files"] == ["alerts.yml"]
+    assert [job["job_name"] for job in without["scrape_configs"]] == ["ticketing"]
+    (command,) = re.findall(r"sed -i '(s/#webhooks/.*)' /etc/prometheus/prometheus.yml", page_of("deploy"))
+    assert command == "s/#webhooks//"
+    with_them = yaml.safe_load(text.replace("#webhooks", ""))
+    assert with_them["rule_files"] == ["alerts.yml", "alerts-webhooks.yml"]
+    assert [job["job_name"] for job in with_them["scrape_configs"]] == ["ticketing", "ticketing-webhooks"]
+
+
+def test_prometheus_asks_where_the_units_answer() -> None:
+    """At the port of the service, and at that of who delivers."""
+    unit = (FOLDER / "ticketing-webhooks.service").read_text()
+    (port,) = re.findall(r"--metrics-port (\d+)", unit)
+    targets = re.findall(r'"(127\.0\.0\.1:\d+)"', (FOLDER / "prometheus.yml").read_text())
+    assert targets[1:] == [Config().bind_address, f"127.0.0.1:{port}"]
+
+
+def page_of(name: str) -> str:
+    """A page of docs/operations."""
+    return (FOLDER / f"{name}.md").read_text()
 
 
 def test_the_dashboard_can_be_read_by_grafana() -> None:
