@@ -295,6 +295,42 @@ def cold(bench: Bench) -> None:
                 detail(f"another event's status meanwhile: {longest_s * 1e3:.0f} ms at most")
 
 
+def disk(bench: Bench) -> None:
+    """What MongoDB keeps of a booking, as the service writes it: compressed, with all indexes, on each member."""
+    kinds = [(100_000, 10, False), (100_000, 10, True), (20_000, 1, False), (20_000, 1, True)]
+    for bookings, size, keys in kinds:
+        with bench.database() as database:
+            create_indexes_and_views(database)
+            book_in_commits(database, bench.times(bookings), size, keys)
+            database.client.admin.command("fsync")  # what is still in memory has no size on disk
+            told = database.command("collStats", "ledger")
+            count = bench.times(bookings)
+            line(
+                f"{count:,} bookings, {size} a commit{', each with a key' if keys else ''}",
+                f"{(told['storageSize'] + told['totalIndexSize']) / count:.0f} bytes a booking",
+            )
+            detail(f"{told['storageSize'] / count:.0f} of them documents (uncompressed {told['size'] / count:.0f})")
+            detail(", ".join(f"{name} {taken / count:.0f}" for name, taken in told["indexSizes"].items()))
+
+
+def book_in_commits(database: Any, count: int, size: int, keys: bool) -> None:
+    """Book one ticket each for `count` users, in commits of so many, by the rules and the ledger of the service."""
+    ledger, clock = Ledger(ledger_collection(database), SystemClock()), SystemClock()
+    state = decide(EventState("e"), Initialize(event_id="e", name="E", total_tickets=10**9), clock.now()).state
+    batch: list[Transition] = []
+    for number in range(count):
+        command = dataclasses.replace(
+            booking(f"user-{number}"), request=RequestKey(os.urandom(16), os.urandom(16)) if keys else None
+        )
+        decision = decide(state, command, clock.now())
+        assert decision.transition is not None
+        state = decision.state
+        batch.append(decision.transition)
+        if len(batch) == size or number == count - 1:
+            assert ledger.append(state, batch, clock.monotonic() + 60.0)
+            batch = []
+
+
 def follow(bench: Bench) -> None:
     """The change feed of an event with a long ledger: from its beginning, from a place in it, and at its end.
 
@@ -791,6 +827,7 @@ FIGURES = {
     "race": race,
     "state": state,
     "cold": cold,
+    "disk": disk,
     "follow": follow,
     "lists": lists,
     "deliver": deliver,

@@ -199,6 +199,12 @@ class TestKubernetes:
         assert service["ports"][0]["containerPort"] == Config().port
 
 
+def test_the_pages_agree_on_the_memory_of_a_worker() -> None:
+    """What one has that knows no event yet: who sizes a machine and who reads about reliability find one figure."""
+    (measured,) = re.findall(r"\| nothing yet \| \| (\d+ MB) \|", (ROOT / "docs" / "reliability.md").read_text())
+    assert f"on top of {measured} a worker" in (FOLDER / "sizing.md").read_text()
+
+
 class TestSystemd:
     @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
     def test_settings_and_commands(self, path: Any) -> None:
