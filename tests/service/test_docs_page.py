@@ -1,22 +1,28 @@
 """The page at /docs in a real browser: a newcomer authorizes, opens an event and books a ticket there.
 
-With DOCS_SCREENSHOT=path it also takes the picture of the README.
+With DOCS_SCREENSHOT=path it also takes the picture of the README, and writes beside it what stands there: so it is
+noticed when the page has come to look different.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from tests.readme_runner import ORDER_ID, TIME
 from tests.service.conftest import Start
+from tests.service.running import ROOT
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CREDENTIALS = ("admin", "a password for the tests")
 PATIENCE_MS = 20_000.0
+PICTURE = ROOT / "docs" / "docs-page.png"
 
 
 @pytest.fixture
@@ -62,7 +68,17 @@ def test_a_booking_can_be_tried_on_the_page(make_lean_service: Start, page: Page
     if picture := os.environ.get("DOCS_SCREENSHOT"):
         booked.get_by_role("button", name="Execute").evaluate("button => button.scrollIntoView()")
         page.screenshot(path=picture)
+        Path(picture).with_suffix(".txt").write_text(shown_in(booked))
+    assert PICTURE.with_suffix(".txt").read_text() == shown_in(booked), f"{PICTURE.name} is old: run make screenshot"
     assert all(url.startswith((service.url, "data:")) for url in asked)
+
+
+def shown_in(block: Locator) -> str:
+    """What the picture shows of an operation: what was sent and the body that came back, without what is another each
+    time."""
+    texts = block.locator(".curl-command .curl"), block.locator(".live-responses-table .highlight-code").first
+    shown = "\n".join(text.inner_text().strip() for text in texts) + "\n"
+    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", TIME.sub("<time>", ORDER_ID.sub("<order>", shown)))
 
 
 def try_out(page: Page, operation: str) -> Locator:
