@@ -33,6 +33,7 @@ FOLLOWED = (
 """Read in this order, at one workplace: the others show what the first has left behind."""
 
 NOT_RUN = {
+    plain("git clone https://example.com/your/ticketing.git && cd ticketing"): ".ci/run clones, and makes it run there",
     "make test": "it is what runs this",
     "make lint": "make test begins with it",
     ".venv/bin/python -m pytest tests/domain": "make test runs all of them",
