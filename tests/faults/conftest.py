@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
-from tests.service.running import Service, children_of, eventually
+from tests.service.running import Service, children_of, eventually, kill
 from ticketing.audit import audit
 from ticketing.config import Config
 
@@ -28,6 +33,9 @@ SETTINGS = {
     "WEB_CONCURRENCY": "2",
     "LOG_LEVEL": "warning",
 }
+
+KILLS = 6
+KILL_EVERY_S = 1.0
 
 Start = Callable[..., Service]
 
@@ -77,10 +85,44 @@ def new_watch(service: Service, *uris: str) -> Watch:
 
 
 def broken_promises(load: Load, uri: str, database: str = DATABASE) -> list[str]:
-    """All that is not as promised, by what the clients saw and by what `ledger verify` says."""
+    """All that is not as promised, by what the clients saw and by what `ledger verify` says. Prints what they saw."""
+    print(figures(load))
     with MongoClient[dict[str, Any]](uri) as client:
         (report,) = audit(client[database], load.event_id)
     return violations(load.history(uri, database)) + report.findings
+
+
+def unanswered(load: Load) -> set[str]:
+    """What became of the requests without an answer. Where no worker is killed and none ends, there are none."""
+    return {attempt.outcome for attempt in load.attempts if attempt.returned is None}
+
+
+def figures(load: Load) -> str:
+    """What the clients of a run saw, in one line. A stall is a time in which nobody was answered but by 503."""
+    attempts = load.attempts
+    answered_s = sorted(each.returned_s for each in attempts if each.returned_s and each.outcome != "unavailable")
+    longest_s = max((each.returned_s - each.invoked_s for each in attempts if each.returned_s), default=0.0)
+    stall_s = max((later - earlier for earlier, later in pairwise(answered_s)), default=0.0)
+    ends = Counter(each.outcome for each in attempts if each.returned is None) + Counter({"503": load.unavailable})
+    told = [f"{len(answered_s):,} answered", *(f"{count:,} {end}" for end, count in sorted(ends.items()))]
+    return f"{len(attempts):,} requests: {', '.join(told)}; longest answer {longest_s:.1f} s, stall {stall_s:.1f} s"
+
+
+def kill_workers(service: Service, load: Load) -> None:
+    """SIGKILL of a random worker each second, under load."""
+    for number in range(KILLS):
+        kill(random.Random(number).choice(gunicorn_workers(service)))
+        next_at_s = time.monotonic() + KILL_EVERY_S
+        # More than were under way: whoever is left has answered them, or whoever came.
+        load.wait_for_answers(40)
+        time.sleep(max(0.0, next_at_s - time.monotonic()))
+
+
+def reload_workers(service: Service) -> None:
+    """SIGHUP, until none of the workers is left that were there."""
+    before = set(gunicorn_workers(service))
+    service.signal(signal.SIGHUP)
+    eventually(lambda: not before & set(gunicorn_workers(service)))
 
 
 def new_load(service: Service, event_id: str = "hot", **options: Any) -> Load:

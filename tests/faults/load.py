@@ -153,7 +153,7 @@ class Load:
             attempt.outcome = "turned away"
             return attempt
         except httpx.TransportError as error:
-            attempt.outcome = "cut off" if not isinstance(error, httpx.ReadTimeout) else "error:no answer"
+            attempt.outcome = "cut off" if not isinstance(error, httpx.TimeoutException) else "error:no answer"
             if attempt.outcome != "cut off":
                 attempt.returned, attempt.returned_s = next(self._moments), time.monotonic()
             return attempt

@@ -19,7 +19,7 @@ from ticketing.storage.documents import ledger_id
 from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.webhooks import Webhooks
 
-from .conftest import Start, broken_promises, new_load, new_watch
+from .conftest import Start, broken_promises, kill_workers, new_load, new_watch, reload_workers, unanswered
 from .leaks import Watch
 from .load import Load
 from .replica_set import ReplicaSet
@@ -120,11 +120,27 @@ def test_without_a_majority_nothing_is_answered_falsely(
     _check(load, watch, replica_set)
 
 
+def test_workers_that_are_killed_and_replaced(
+    replica_set: ReplicaSet, service: Service, load: Load, watch: Watch
+) -> None:
+    """SIGKILL of a random worker each second loses nothing here either, and SIGHUP cuts nobody off."""
+    with load.running():
+        load.wait_for_answers(150)
+        kill_workers(service, load)
+        killed = len(load.attempts)
+        reload_workers(service)
+        load.wait_for_answers(150)
+    _check(load, watch, replica_set, unanswered_until=killed)
+    assert unanswered(load) == {"cut off"}, "no request met a kill, or somebody was turned away"
+
+
 def _back_in_time(load: Load) -> None:
     """The service answers again within ten seconds from now."""
     began_s, enough = time.monotonic(), load.answered + 100
     eventually(lambda: load.answered >= enough)
-    assert time.monotonic() - began_s < BACK_WITHIN_S
+    took_s = time.monotonic() - began_s
+    print(f"served again after {took_s:.1f} s")
+    assert took_s < BACK_WITHIN_S
 
 
 def _healthy(replica_set: ReplicaSet) -> list[str]:
@@ -136,8 +152,10 @@ def _healthy(replica_set: ReplicaSet) -> list[str]:
     return [member["name"] for member in members if member["stateStr"] in ("PRIMARY", "SECONDARY")]
 
 
-def _check(load: Load, watch: Watch, replica_set: ReplicaSet) -> None:
+def _check(load: Load, watch: Watch, replica_set: ReplicaSet, unanswered_until: int = 0) -> None:
+    """All is as promised, and each request was answered but for some of the first, where workers were killed."""
     assert broken_promises(load, replica_set.uri) == []
+    assert all(attempt.returned is not None for attempt in load.attempts[unanswered_until:]), unanswered(load)
     assert watch.leaks() == []
 
 
