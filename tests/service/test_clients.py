@@ -7,6 +7,7 @@ import itertools
 import resource
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -19,12 +20,17 @@ CONNECTIONS = 5_000
 HEAD = b"POST /book HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n"
 # What a client sends at first; the rest follows a byte at a time, or never.
 BEGINNINGS = (b"", b"G", b"GET /healthz HTTP/1.1\r\nX-Slow: ", HEAD, HEAD + b'{"event_id": "')
+ASKING = b"GET /status/concert HTTP/1.1\r\nHost: x\r\n\r\n"
+SLOW_BODY = b'{"event_id": "concert", "user_id": "slowly"}'
+SLOW_BOOKING = HEAD.replace(b"60000", b"%d" % len(SLOW_BODY)) + SLOW_BODY
 CREDENTIALS = ("admin", "a password for the tests")
 SETTINGS = {
     "BASIC_AUTH_USERNAME": CREDENTIALS[0],
     "BASIC_AUTH_PASSWORD": CREDENTIALS[1],
     "RATELIMIT_ENABLED": "false",  # all of them come from one address
 }
+DRIP_EVERY_S = 1.0
+DRIPS = 3
 PATIENCE_S = 10.0  # for an answer, at any time
 
 
@@ -38,31 +44,72 @@ def many_files() -> Iterator[None]:
 
 
 class Crowd:
-    """Connections that hold on to a service and ask for nothing."""
+    """Connections that hold on to a service and want little of it, or nothing."""
 
     def __init__(self, port: int, stack: contextlib.ExitStack) -> None:
         self._port = port
         self._stack = stack
-        self._sockets: list[socket.socket] = []
+        self._holding: list[socket.socket] = []
+        self._to_come: list[tuple[socket.socket, Iterator[bytes]]] = []  # what each sends yet, a byte at a time
+        self.drips = 0
 
     def grow(self, count: int) -> None:
-        """More of them; each has begun in another way."""
+        """More of them; each has begun in another way, and some go on for ever."""
         for beginning in itertools.islice(itertools.cycle(BEGINNINGS), count):
-            connection = self._stack.enter_context(
-                socket.create_connection(("127.0.0.1", self._port), PATIENCE_S)
-            )
-            connection.sendall(beginning)
-            self._sockets.append(connection)
+            self.enter(beginning, itertools.repeat(b"a") if beginning else iter(()))
+
+    def enter(self, beginning: bytes, to_come: Iterator[bytes]) -> socket.socket:
+        """One that says something, and drips what is to come."""
+        connection = self._connect(beginning)
+        self._holding.append(connection)
+        self._to_come.append((connection, to_come))
+        return connection
+
+    def grow_of_idle(self, count: int) -> None:
+        """More of them, who have asked once, were answered, and keep their connections, like a browser."""
+        came = [self._connect(ASKING) for _ in range(count)]
+        for connection in came:
+            assert _answer(connection).startswith(b"HTTP/1.1 200")
+        self._holding += came
+
+    def grow_of_half_closed(self, count: int) -> list[socket.socket]:
+        """More of them, who have asked and closed their side. They listen, and have not looked yet."""
+        came = [self._connect(ASKING) for _ in range(count)]
+        for connection in came:
+            connection.shutdown(socket.SHUT_WR)
+        return came
+
+    @contextlib.contextmanager
+    def dripping(self) -> Iterator[None]:
+        """Each who has something to come sends a byte of it each second. `drips` counts the seconds."""
+        stop = threading.Event()
+
+        def drip() -> None:
+            while not stop.wait(DRIP_EVERY_S):
+                self.drip()
+
+        thread = threading.Thread(target=drip, name="dripping")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def drip(self) -> None:
-        """Each that has begun to say something goes on with one byte."""
-        for connection, beginning in zip(self._sockets, itertools.cycle(BEGINNINGS), strict=False):
-            if beginning:
-                connection.sendall(b"a")
+        """Each who has something to come sends a byte of it."""
+        for connection, to_come in self._to_come:
+            connection.sendall(next(to_come, b""))
+        self.drips += 1
 
     def still_there(self) -> int:
         """How many the service has not let go."""
-        return sum(_is_open(connection) for connection in self._sockets)
+        return sum(_is_open(connection) for connection in self._holding)
+
+    def _connect(self, beginning: bytes) -> socket.socket:
+        connection = self._stack.enter_context(socket.create_connection(("127.0.0.1", self._port), PATIENCE_S))
+        connection.sendall(beginning)
+        return connection
 
 
 @pytest.fixture
@@ -89,6 +136,28 @@ class TestACrowd:
         assert service.stop() == 0
         assert "Traceback" not in service.output
 
+    def test_others_are_served_while_it_drips(
+        self, make_lean_service: Start, crowd_at: Callable[[int], Crowd]
+    ) -> None:
+        """1,000 that send a byte each second, 500 that have asked and idle, 500 that have asked and closed their side:
+        meanwhile one books again and again, those get their answers, and so does a booking that drips."""
+        service = make_lean_service(**SETTINGS).start().wait_until_serving()
+        crowd = crowd_at(service.port)
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_S, auth=CREDENTIALS) as client:
+            client.post("/initialize", json={"name": "Concert", "total_tickets": 9, "event_id": "concert"})
+            crowd.grow(1_000)
+            slow = crowd.enter(SLOW_BOOKING[:-DRIPS], iter([bytes([byte]) for byte in SLOW_BOOKING[-DRIPS:]]))
+            with crowd.dripping():
+                crowd.grow_of_idle(500)
+                half_closed = crowd.grow_of_half_closed(500)
+                numbers = itertools.count()
+                while crowd.drips < DRIPS:
+                    assert _book(client, next(numbers)).status_code in (201, 202)
+        assert _answer(slow).startswith((b"HTTP/1.1 201", b"HTTP/1.1 202"))
+        assert {connection.makefile("rb").read()[:12] for connection in half_closed} == {b"HTTP/1.1 200"}
+        assert crowd.still_there() == 1_000 + 500 + 1
+        assert "Traceback" not in service.output
+
     def test_threads_would_not_do(self, make_lean_service: Start, crowd_at: Callable[[int], Crowd]) -> None:
         """The control: in a worker of system threads, as many slow clients as threads stop it."""
         port = free_port()
@@ -99,7 +168,7 @@ class TestACrowd:
         eventually(service.is_healthy)
         crowd = crowd_at(port)
         crowd.grow(4 * len(BEGINNINGS))
-        with pytest.raises(httpx.ReadTimeout):
+        with crowd.dripping(), pytest.raises(httpx.ReadTimeout):
             httpx.get(f"{service.url}/healthz", timeout=2)
 
 
@@ -134,6 +203,20 @@ class TestOneClient:
 
 def _book(client: httpx.Client, number: int) -> httpx.Response:
     return client.post("/book", json={"event_id": "concert", "user_id": f"user-{number}"})
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """One answer, to its end."""
+    read = b""
+    while not (head := read.partition(b"\r\n\r\n"))[1] or len(head[2]) < _length(head[0]):
+        received = connection.recv(65_536)
+        assert received, read
+        read += received
+    return read
+
+
+def _length(head: bytes) -> int:
+    return int(head.lower().partition(b"content-length:")[2].split()[0])
 
 
 def _is_open(connection: socket.socket) -> bool:
