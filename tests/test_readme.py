@@ -42,6 +42,11 @@ NOT_RUN = {
     "tar -xzf ticketing-backup.tar.gz": "tests/service/test_backup.py does, and starts what was unpacked",
     plain('mongodump --uri "$MONGODB_URI" --oplog --gzip --archive=ticketing.archive.gz'): "no tool of ours",
     plain('mongorestore --uri "$MONGODB_URI" --oplogReplay --gzip --archive=ticketing.archive.gz'): "no tool of ours",
+    **{
+        plain(f'mongodump --uri "$MONGODB_URI" --db ticketing --out dump --collection {what}'): "no tool of ours"
+        for what in ("webhooks", "webhook_cursors", """ledger --query '{"_id": {"$gt": ""}}'""", "users")
+    },
+    plain('mongorestore --uri "$MONGODB_URI" dump'): "no tool of ours",
     ".venv/bin/flask --app wsgi webhooks deliver": "the README has it in its background",
     plain(
         'curl -s http://127.0.0.1:8000/webhooks -u "$BASIC_AUTH_USERNAME:$BASIC_AUTH_PASSWORD" '

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from tests.service.running import DEADLINE_S, ROOT, Service, outer_environ, run
+from tests.dump import ONE_AFTER_THE_OTHER, restore, scan
+from tests.service.running import DEADLINE_S, ROOT, Service, eventually, outer_environ, run
 from ticketing.audit import audit
 from ticketing.config import Config
 
@@ -25,6 +31,8 @@ UNPACK = "tar -xzf ticketing-backup.tar.gz"
 FLASK = ("-m", "flask", "--app", "wsgi")
 EVENT_ID = "concert-2027"
 KEY = "the-key-of-ben"
+ACCOUNT = ("carol", "a horse and some staples")
+GROWS = 50  # documents of a dump, after each of which somebody books
 
 
 @pytest.fixture
@@ -34,6 +42,14 @@ def services(tmp_path: Path) -> Iterator[list[Service]]:
     yield made
     for service in made:
         service.clean_up()
+
+
+@pytest.fixture
+def elsewhere(database: Database[dict[str, Any]]) -> Iterator[str]:
+    """The name of another database."""
+    name = f"{database.name}_elsewhere"
+    yield name
+    database.client.drop_database(name)
 
 
 def serve(services: list[Service], folder: Path, **settings: Any) -> Service:
@@ -63,6 +79,43 @@ def book(service: Service, user_id: str, key: str | None = None) -> httpx.Respon
     return post(service, "/book", {"event_id": EVENT_ID, "user_id": user_id}, key)
 
 
+def sell(service: Service) -> httpx.Response:
+    """Two tickets, for which four people ask. Returns the answer for the one who had a key."""
+    opening = {"event_id": EVENT_ID, "name": "Concert", "total_tickets": 2}
+    assert post(service, "/initialize", opening).status_code == 201
+    book(service, "ada")
+    answer = book(service, "ben", KEY)
+    for user_id in ("dan", "eve"):
+        assert book(service, user_id).status_code == 202
+    return answer
+
+
+@contextmanager
+def booking_on(service: Service, event_id: str) -> Iterator[Callable[[int], int]]:
+    """Somebody books again and again. What it gives waits for so many more answers, and returns the newest version."""
+    versions: list[int] = []
+    stop = threading.Event()
+
+    def go_on() -> None:
+        with httpx.Client(base_url=service.url, timeout=DEADLINE_S) as client:
+            for number in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
+                answer = client.post("/book", json={"event_id": event_id, "user_id": f"user-{number}"})
+                versions.append(answer.json()["version"])
+
+    def wait_for(more: int) -> int:
+        enough = len(versions) + more
+        eventually(lambda: len(versions) >= enough)
+        return versions[-1]
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield wait_for
+    finally:
+        stop.set()
+        thread.join()
+
+
 def assert_it_goes_on(service: Service, status: httpx.Response, answer: httpx.Response) -> None:
     """From `status`, with `answer` for the key that was used before the backup, and the same person next in line."""
     assert service.get(f"/status/{EVENT_ID}").json() == status.json()
@@ -86,12 +139,7 @@ def test_what_was_promised_holds_after_a_restore(
 ) -> None:
     """From an export, made while the service goes on, and from a copy of the data folder."""
     service = serve(services, folder_with(tmp_path, "first", ROOT / ".env.example"))
-    opening = {"event_id": EVENT_ID, "name": "Concert", "total_tickets": 2}
-    assert post(service, "/initialize", opening).status_code == 201
-    book(service, "ada")
-    answer = book(service, "ben", KEY)
-    for user_id in ("dan", "eve"):
-        assert book(service, user_id).status_code == 202
+    answer = sell(service)
     status = service.get(f"/status/{EVENT_ID}")
     export = run(service.folder, *FLASK, "ledger", "export", "ledger.jsonl")
     assert (export.returncode, export.stdout) == (0, ""), export.stderr
@@ -113,12 +161,56 @@ def test_what_was_promised_holds_after_a_restore(
     folder = folder_with(tmp_path, "copied", service.folder / "ticketing-backup.tar.gz")
     subprocess.run(UNPACK, shell=True, cwd=folder, check=True)
     assert_it_goes_on(serve(services, folder), status, answer)
+    embedded = json.loads((folder / "var" / "embedded.json").read_text())["uri"]
+    assert findings(embedded, "ticketing") == [[]]
+
+
+def test_a_dump_of_all_collections_under_load_goes_on_elsewhere(
+    services: list[Service], tmp_path: Path, mongod: str, database: Database[dict[str, Any]], elsewhere: str
+) -> None:
+    """One collection after the other, in the order of the document, while people book: no hole, all accounts."""
+    first = folder_with(tmp_path, "first", ROOT / ".env.example")
+    here = {"MONGODB_URI": mongod, "MONGODB_DATABASE": database.name, "RATELIMIT_ENABLED": "false"}
+    service = serve(services, first, REGISTRATION="open", **here)
+    answer = sell(service)
+    status = service.get(f"/status/{EVENT_ID}")
+    account = dict(zip(("user_id", "password"), ACCOUNT, strict=True))
+    assert httpx.post(f"{service.url}/users", json=account, timeout=DEADLINE_S).status_code == 201
+    festival = {"event_id": "festival", "name": "Festival", "total_tickets": 10_000}
+    assert post(service, "/initialize", festival).status_code == 201
+
+    with booking_on(service, "festival") as wait_for_bookings:
+        told = wait_for_bookings(20)
+        for name, query in ONE_AFTER_THE_OTHER.items():
+            with (tmp_path / f"{name}.bson").open("wb") as file:
+                for number, document in enumerate(scan(database, name, query, batch_size=2)):
+                    file.write(document)
+                    if number < GROWS:
+                        wait_for_bookings(1)
+        later = wait_for_bookings(1)
+
+    there = here | {"MONGODB_DATABASE": elsewhere}
+    with MongoClient[dict[str, Any]](mongod) as client:
+        restore(client[elsewhere], tmp_path)
+        (festival_there,) = audit(client[elsewhere], "festival")
+        assert told <= festival_there.transitions < later
+    verified = run(first, *FLASK, "ledger", "verify", **there)
+    assert (verified.returncode, verified.stdout.splitlines()[-1].endswith(": ok")) == (0, True), verified.stdout
+    restored = serve(services, folder_with(tmp_path, "restored", first / ".env"), **there)
+    assert_it_goes_on(restored, status, answer)
+    who = httpx.get(f"{restored.url}/users/me", auth=ACCOUNT, timeout=DEADLINE_S)
+    assert (who.status_code, who.json()["user_id"]) == (200, "carol")
+    booked = post(restored, "/book", {"event_id": "festival", "user_id": "zoe"})
+    assert (booked.status_code, booked.json()["version"]) == (201, festival_there.transitions + 1)
+    assert findings(mongod, elsewhere) == [[], []]
 
 
 def test_the_document_tells_the_commands_that_are_tried_here() -> None:
-    """To pack and to unpack."""
+    """To pack and to unpack; and to dump, with the same queries in the same order."""
     text = (ROOT / "docs" / "operations" / "backup.md").read_text()
     assert all(f"\n{command}\n" in text for command in (PACK, UNPACK))
+    dumped = re.findall(r"^mongodump .*--collection (\w+)(?: --query '(.*)')?$", text, re.MULTILINE)
+    assert [(name, json.loads(query or "{}")) for name, query in dumped] == list(ONE_AFTER_THE_OTHER.items())
 
 
 def test_on_a_terminal_there_is_a_bar(
