@@ -20,6 +20,7 @@ import pytest
 import yaml
 from flask.cli import ScriptInfo
 
+from tests.faults.replica_set import ELECTION_TIMEOUT_MS
 from tests.test_readme import ROOT
 from ticketing import create_app
 from ticketing.config import Config, variable
@@ -149,6 +150,15 @@ class TestCompose:
             assert COMPOSE["services"][name]["networks"] == ["data"]
             assert "ports" not in COMPOSE["services"][name]
         assert [name for name, each in COMPOSE["services"].items() if "ports" in each] == ["nginx"]
+
+    def test_elections_come_as_soon_as_they_do_where_recovery_is_tried(self) -> None:
+        """With MongoDB's own 10 s, tests/faults/test_replica_set.py would not see service again within 10 s. The pages
+        for those who have another replica set say the same."""
+        told = f"electionTimeoutMillis: {ELECTION_TIMEOUT_MS}"
+        script = COMPOSE["services"]["replica-set"]["command"][-1]
+        assert f"settings: {{{told}}}" in script[script.index("rs.initiate(") :]
+        assert told in (FOLDER / "deploy.md").read_text()
+        assert "electionTimeoutMillis" in (FOLDER / "atlas.md").read_text()
 
     def test_nginx_is_configured_by_the_file_that_is_tried(self) -> None:
         """tests/service/test_nginx.py runs it with another address in the same place."""
