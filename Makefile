@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint openapi postman screenshot simulate fuzz soak bench bench-check bench-record audit clean
+.PHONY: help run test lint openapi postman screenshot simulate faults fuzz soak bench bench-check bench-record audit clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## */make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -42,6 +42,11 @@ FIRST_SEED ?= 1
 
 simulate: $(VENV)/.installed-dev  ## the seeded simulator: SEEDS=10000 FIRST_SEED=1, or SEED=17 to be told one story
 	@$(BIN)/python -m tests.faults.simulator $(SEEDS) $(FIRST_SEED)
+
+# Where no time is told, elections come as soon as compose.yaml has them.
+faults: $(VENV)/.installed-dev  ## kills, frozen members, cut networks under load, and what clients saw: ELECTION_TIMEOUT_MS=2000
+	@$(if $(ELECTION_TIMEOUT_MS),ELECTION_TIMEOUT_MS=$(ELECTION_TIMEOUT_MS)) $(BIN)/python -m pytest -q -rP --show-capture=stdout \
+		tests/faults/test_workers.py tests/faults/test_replica_set.py tests/faults/test_proxy.py
 
 EXAMPLES ?= 2000
 

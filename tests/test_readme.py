@@ -54,6 +54,7 @@ NOT_RUN = {
         '-d \'{"url": "https://example.com/tickets", "event_id": "concert-2027"}\''
     ): "tests/api/test_webhooks.py asks for the same",
     "make simulate SEEDS=10000 FIRST_SEED=1": "tests/faults/test_simulator.py plays 500 of them",
+    "make faults": "a part of make test, with what it prints in sight",
     "make soak MINUTES=30": "tests/bench/test_soak.py runs it for some seconds",
     "make bench": "tests/bench/test_bench.py runs a part of it",
     plain('make bench SUBJECTS="book status" CONNECTIONS="32 256" ROUNDS=3 SECONDS=3'): "a part of make bench",
