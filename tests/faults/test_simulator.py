@@ -9,11 +9,13 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.service.running import ROOT
 from ticketing.collector import objects_that_stay
+from ticketing.storage.ledger import Ledger
 
 from . import checker
 from .simulator import seeds, world
@@ -106,6 +108,27 @@ def test_who_crashes_gives_back_what_he_held_of_this_process() -> None:
     assert not gc.isenabled()
     forget_all()
     assert gc.isenabled()
+
+
+def test_a_crash_ends_what_was_begun_beside_a_request() -> None:
+    """A process that crashes reads no page on, for requests that have died with it."""
+    done: list[str] = []
+
+    class Beside(Ledger):
+        def __init__(self, collection: Any, clock: Any, *others: Any) -> None:
+            super().__init__(collection, clock, *others)
+            clock.start(self._work)
+
+        def _work(self) -> None:
+            self._clock.sleep(1.0)
+            done.append("a page")
+
+    its_world = world.World(1, world.Parts(ledger=Beside))
+    worker = its_world.workers[0]
+    its_world.scheduler.call_later(0.5, worker.crash)
+    its_world.scheduler.run(until_s=2.0)
+    assert len(done) == len(its_world.workers), "what died, or what came after it, has read on"
+    forget_all()
 
 
 def test_a_story_can_be_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,46 +126,66 @@ class World:
                 worker.crash()
 
 
+class WorkerClock(SimulatedClock):
+    """The clock of a process: what is started beside a request ends with the process."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker.world.scheduler)
+        self._worker = worker
+
+    def start(self, work: Callable[[], None]) -> None:
+        self._worker.start("beside", work)
+
+
 class Worker:
-    """A process: a manager of its own, and the requests that run in it."""
+    """A process: a manager of its own, and all that runs in it."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
+        # Its threads, and what others see of it when one of them is killed.
+        self._running: dict[Task, Callable[[], None]] = {}
         self.manager = self._new_manager()
-        self._running: dict[Task, SimulatedSignal] = {}
 
     def _new_manager(self) -> TicketManager:
-        world = self.world
+        world, clock = self.world, WorkerClock(self)
         collection: Any = world.parts.collection(world.replica_set, world.scheduler)
-        ledger = world.parts.ledger(collection, world.clock, lambda: world.rng.randbytes(16))
+        ledger = world.parts.ledger(collection, clock, lambda: world.rng.randbytes(16))
         return world.parts.manager(
             ledger,
-            world.clock,
+            clock,
             deadline_s=DEADLINE_S,
             state_orders_max=world.rng.choice([3, 1_000]),
             queue_length_max=world.rng.choice([3, 100]),
         )
 
-    def call(self, name: str, work: Callable[[TicketManager], None], done: SimulatedSignal) -> None:
-        """Run `work` in a thread of this process, then set `done`; a crash sets it too."""
+    def call(self, attempt: Attempt, work: Callable[[TicketManager], None], done: SimulatedSignal) -> None:
+        """Run `work` for a request in a thread of this process, then set `done`; a crash sets it too."""
         manager = self.manager
 
         def run() -> None:
             work(manager)
-            del self._running[task]
             done.set()
 
+        self.start(f"{attempt.kind} of {attempt.client}", run, killed=done.set)
+
+    def start(self, name: str, work: Callable[[], None], killed: Callable[[], None] = lambda: None) -> None:
+        """Run `work` in a thread of this process; when a crash ends it, `killed` is called."""
+
+        def run() -> None:
+            work()
+            del self._running[task]
+
         task = self.world.scheduler.spawn(f"{self.name} {name}", run)
-        self._running[task] = done
+        self._running[task] = killed
 
     def crash(self) -> None:
         """All its threads stop where they are; a new process takes its place."""
         self.world.replica_set.faults["crash"] += 1
-        self.world.tell(f"{self.name} crashes with {len(self._running)} requests in it")
-        for task, done in self._running.items():
+        self.world.tell(f"{self.name} crashes with {len(self._running)} threads in it")
+        for task, killed in self._running.items():
             task.is_dead = True
-            done.set()
+            killed()
         self._running = {}
         self.manager = self._new_manager()
 
@@ -318,7 +338,7 @@ class Client:
             results.append(_carried_out(manager, attempt, command))
 
         world.tell(f"{self.name} -> {worker.name}: {kind} {event_id} {asked} key {key and key.hex()[:6]}")
-        worker.call(f"{kind} of {self.name}", work, answered)
+        worker.call(attempt, work, answered)
         answered.wait(limit_s)
         if results:
             results[0]()
