@@ -8,12 +8,12 @@ names, so an answer must be true, and must stay so.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from .history import Attempt, History
-from .replay import Document, Moment, Replay, is_on_sale, transfers_are_over
+from .replay import Document, Replay
+from .truths import Refusal, bookings_refused, refused_of, says_so
 
 NOT_REMEMBERED = ("unavailable", "failed", "refused:event_not_found", "refused:sales_not_open")
 ABOUT_ORDERS = ("confirmed", "waiting", "cancelled", "bulk")
@@ -26,15 +26,16 @@ def violations(history: History) -> list[str]:
     attempts = [attempt for attempt in history.attempts if attempt.returned is not None]
     erased = [attempt.asked for attempt in history.attempts if attempt.kind == "erase"]
     aliases = {asked["pseudonym"]: asked["user_id"] for asked in erased}
+    sent = {attempt.key: attempt.invoked for attempt in reversed(history.attempts) if attempt.key is not None}
     replays: list[Replay] = []
     for event_id in sorted({attempt.event_id for attempt in history.attempts}):
         documents = [document for document in history.ledger if document["event_id"] == event_id]
         mine = [attempt for attempt in attempts if attempt.event_id == event_id]
-        replay = Replay(event_id, aliases, found)
+        replay = Replay(event_id, aliases, found, sent)
         _play(replay, documents, mine)
         _check_order_in_time(mine, replay, history.began, found)
         replays.append(replay)
-    for attempt in attempts:
+    for attempt in history.attempts:
         _check_end(attempt, history.longest_s, found)
     _check_keys(attempts, replays, found)
     _check_failures(attempts, replays, found)
@@ -73,26 +74,33 @@ def _check_answer(attempt: Attempt, replay: Replay) -> None:
         mine = 1 if attempt.kind == "transfer" else 0
         if attempt.kind in ("book", "transfer") and named[mine : mine + 1] != [order]:
             replay.wrong(f"{name(attempt)}: {order} is not what happened")
-        if attempt.promoted and attempt.promoted != named[1:]:
-            replay.wrong(f"{name(attempt)}: told of {attempt.promoted}, promoted were {named[1:]}")
+        if attempt.kind == "transfer" and attempt.told.get("sender", {}).get("order_id") not in named[:1]:
+            replay.wrong(f"{name(attempt)}: told of the sender's order {attempt.told.get('sender')}")
         told = attempt.outcome, attempt.position
         true = replay.orders.get(order, {}).get("status"), replay.place(order)
         if told != true:
             replay.wrong(f"{name(attempt)}: told {told}, the ledger says {true}")
         for each in ("order", "sender"):
             _check_order(attempt, attempt.told.get(each), replay)
-    elif attempt.kind == "update" and transition["type"] == "updated":
-        if attempt.promoted not in _moved_up(attempt, transition, named):
-            replay.wrong(f"{name(attempt)}: told of {attempt.promoted}, promoted were {named}")
+    if attempt.outcome in ANSWERS:
+        _check_promoted(attempt, transition, replay)
 
 
-def _moved_up(attempt: Attempt, transition: Document, named: list[str]) -> list[list[str]]:
-    """What the sender of a change may be told of those who moved up, at the version of this transition: without a key,
-    a change that changed nothing has the version of the transition before it."""
+def _check_promoted(attempt: Attempt, transition: Document, replay: Replay) -> None:
+    """The sender of a change is told of those who moved up by it; who finds it done already is told of none."""
+    changes = transition.get("orders", ())
+    promoted = [each["order_id"] for each in changes if each.get("status") == "confirmed" and "user_id" not in each]
+    may_be_told = {True: [promoted], False: [[]], None: [[], promoted]}[_is_its_own(attempt, transition)]
+    if attempt.promoted not in may_be_told:
+        replay.wrong(f"{name(attempt)}: told of {attempt.promoted}, promoted were {promoted}")
+
+
+def _is_its_own(attempt: Attempt, transition: Document) -> bool | None:
+    """Whether this request has led to the transition that its answer names; None: nobody can tell."""
+    if attempt.kind == "cancel" and "user_id" in attempt.asked:
+        return True  # a user's order is found only as long as it can be cancelled
     key = transition.get("request", {}).get("key")
-    if key is not None and key == attempt.key:
-        return [named]
-    return [[], named] if key is None and attempt.key is None else [[]]
+    return None if key is None and attempt.key is None else key == attempt.key
 
 
 def _check_bulk(attempt: Attempt, replay: Replay, named: list[str]) -> None:
@@ -103,6 +111,8 @@ def _check_bulk(attempt: Attempt, replay: Replay, named: list[str]) -> None:
         replay.wrong(f"{name(attempt)}: told of {made}, made were {named}")
     if attempt.asked["all_or_none"] and {each.get("order", each).get("status") for each in results} != {"confirmed"}:
         replay.wrong(f"{name(attempt)}: neither all nor none: {results}")
+    if not says_so(refused_of(results), bookings_refused(attempt, replay, replay.last - 1)):
+        replay.wrong(f"{name(attempt)}: told of refusals that were not true: {results}")
     for each in results:
         _check_order(attempt, each.get("order"), replay)
         if "order" in each and each["position"] != replay.place(each["order"]["order_id"]):
@@ -110,10 +120,12 @@ def _check_bulk(attempt: Attempt, replay: Replay, named: list[str]) -> None:
 
 
 def _check_order(attempt: Attempt, told: Document | None, replay: Replay) -> None:
-    """What an answer says of an order is so: how many tickets of which type, at which price. Names may be erased."""
+    """What an answer says of an order is so: whose, how many tickets of which type, at which price."""
     if told is None:
         return
-    true = replay.orders.get(told["order_id"], {})
+    true = replay.orders.get(told["order_id"], {"user_id": ""})
+    if replay.person(told["user_id"]) != replay.person(true["user_id"]):  # names may be erased
+        replay.wrong(f"{name(attempt)}: told {told['order_id']} is of {told['user_id']}, it is of {true['user_id']}")
     for field, value in told.items():
         if field != "user_id" and value != true.get(field):
             replay.wrong(f"{name(attempt)}: told {field} {value}, the ledger says {true.get(field)}")
@@ -138,11 +150,10 @@ def _check_figures(attempt: Attempt, replay: Replay) -> None:
 
 
 def _check_end(attempt: Attempt, longest_s: float, found: list[str]) -> None:
-    """Every request ends in an answer or a 503, in time."""
-    assert attempt.returned_s is not None
-    took_s = attempt.returned_s - attempt.invoked_s
-    if took_s > longest_s:
-        found.append(f"{name(attempt)}: took {took_s:.2f} s")
+    """Every request ends in an answer or a 503, in time. Whoever is cut off by a crash has not waited longer either."""
+    ended_s = attempt.gave_up_s if attempt.returned_s is None else attempt.returned_s
+    if ended_s is not None and (took_s := ended_s - attempt.invoked_s) > longest_s:
+        found.append(f"{name(attempt)}: {'no answer within' if attempt.returned is None else 'took'} {took_s:.2f} s")
     if attempt.outcome.startswith("error:"):
         found.append(f"{name(attempt)}: {attempt.outcome}")
 
@@ -167,12 +178,18 @@ def _check_order_in_time(
         if attempt.outcome in ANSWERS and not attempt.replayed and not _may_be_old(attempt, replay):
             if version <= least:
                 found.append(f"{name(attempt)}: happened at {version}, after {least} had been answered")
-        if attempt.outcome.startswith("refused:") and not attempt.replayed:
-            if not _Refused(attempt, least, replay, began).is_true():
+        if _is_refused(attempt):
+            refusal = Refusal(attempt, least, replay, began)
+            if (refusal.is_kept or not attempt.replayed) and not refusal.was_true():
                 found.append(f"{name(attempt)}: {attempt.outcome} {attempt.told} was not true")
         if attempt.client == "observer" and version != replay.last:
             found.append(f"{name(attempt)}: sees {version} of {replay.last} when all is quiet")
         known = max(known, version)
+
+
+def _is_refused(attempt: Attempt) -> bool:
+    """Whether nothing was done because of the event's rules. Many bookings that were all refused name no version."""
+    return attempt.outcome.startswith("refused:") or (attempt.outcome == "bulk" and attempt.version is None)
 
 
 def _may_be_old(attempt: Attempt, replay: Replay) -> bool:
@@ -187,98 +204,6 @@ def _may_be_old(attempt: Attempt, replay: Replay) -> bool:
     is_about_event = attempt.outcome == "updated"
     is_second = attempt.kind == "cancel" and "order_id" in attempt.asked
     return not is_its_own and (is_about_event or is_second or attempt.version is None)
-
-
-class _Refused:
-    """A refusal was true at some moment not before the request."""
-
-    def __init__(self, attempt: Attempt, least: int, replay: Replay, began: datetime | None) -> None:
-        self.attempt, self.asked, self.told, self.replay = attempt, attempt.asked, attempt.told, replay
-        self.since = range(least, replay.last + 1)
-        self.moments = [replay.moments[then] for then in self.since]
-        self.times: list[datetime] = []
-        if began is not None:
-            assert attempt.returned_s is not None
-            # As the service counts them; it stands still for a part of a millisecond.
-            bounds = [attempt.invoked_s, attempt.returned_s]
-            self.times = [began + timedelta(milliseconds=int(each * 1000)) for each in bounds]
-
-    def is_true(self) -> bool:
-        """Whether it was."""
-        return TRUTHS[self.attempt.outcome.removeprefix("refused:")](self)
-
-    def already_booked(self) -> bool:
-        if "to_user_id" in self.asked:  # who hands tickets on does not learn the recipient's order
-            has_one = any(self.replay.active_at(self.asked["to_user_id"], then) for then in self.since)
-            return has_one and self.told.get("order_id", "") is None
-        user = self.asked.get("user_id", "")
-        return any(self.replay.active_at(user, then) == self.told.get("order_id") for then in self.since)
-
-    def order_not_found(self) -> bool:
-        if "order_id" in self.asked:
-            return self.asked["order_id"] not in self.replay.orders
-        return any(self.replay.active_at(self.asked["user_id"], then) is None for then in self.since)
-
-    def exceeds_total_tickets(self) -> bool:
-        code = self.asked.get("ticket_type")
-        return any(
-            self.asked["quantity"] > moment.totals.get(code or next(iter(moment.totals)), 0)
-            for moment in self.moments
-            if moment.totals
-        )
-
-    def below_booked_tickets(self) -> bool:
-        """It was asked for less than was booked of a type, or held for its line."""
-        wanted = {each["code"]: each["total_tickets"] for each in self.asked.get("ticket_types", ())}
-        code, minimum = self.told["ticket_type"], self.told["minimum"]
-        wanted_total = wanted.get(code, self.asked.get("total_tickets"))
-        return wanted_total is not None and wanted_total < minimum and any(
-            moment.totals.get(code, 0) - moment.available(code) == minimum for moment in self.moments if moment.totals
-        )
-
-    def bulk_refused(self) -> bool:
-        """Not all would have been confirmed, at one of these moments."""
-        return any(not self._would_be_confirmed(then, self.replay.moments[then]) for then in self.since)
-
-    def _would_be_confirmed(self, then: int, moment: Moment) -> bool:
-        wanted: dict[str | None, int] = defaultdict(int)
-        users = [user for user, _, _ in self.asked["orders"]]
-        for _, quantity, code in self.asked["orders"]:
-            wanted[code] += quantity
-        return (
-            bool(moment.totals)
-            and len(set(users)) == len(users)
-            and all(self.replay.active_at(user, then) is None for user in users)
-            and all(quantity <= moment.available(code) for code, quantity in wanted.items())
-        )
-
-    def is_not_sold(self) -> bool:
-        """By the clock at one end of the request, or by what happened between."""
-        return any(not is_on_sale(moment.event, at) for moment in self.moments for at in self.times)
-
-    def is_called_off(self) -> bool:
-        return any(moment.event.get("cancelled_at") is not None for moment in self.moments)
-
-
-TRUTHS: dict[str, Callable[[_Refused], bool]] = {
-    "already_booked": _Refused.already_booked,
-    "order_not_found": _Refused.order_not_found,
-    "exceeds_total_tickets": _Refused.exceeds_total_tickets,
-    "event_not_found": lambda it: it.since.start == 0,
-    "event_exists": lambda it: it.replay.last > 0,
-    "event_cancelled": _Refused.is_called_off,
-    "sales_closed": _Refused.is_not_sold,
-    "sales_not_open": _Refused.is_not_sold,
-    "precondition_failed": lambda it: it.asked["version"] != it.told["version"] in it.since,
-    "below_booked_tickets": _Refused.below_booked_tickets,
-    "bulk_refused": _Refused.bulk_refused,
-    "exceeds_order_quantity": lambda it: it.asked["quantity"] > it.told["maximum"],
-    "order_not_confirmed": lambda it: it.told["order_status"] in ("waiting", "cancelled"),
-    "transfer_closed": lambda it: any(
-        transfers_are_over(moment.event, at) for moment in it.moments for at in it.times
-    ),
-    "invalid_schedule": lambda it: "sales_close_at" in it.asked or "sales_open_at" in it.asked,
-}
 
 
 # Effects.

@@ -24,6 +24,7 @@ class Attempt:
     invoked_s: float
     returned: int | None = None  # None: it was cut off, by a crash or the client's own time limit
     returned_s: float | None = None
+    gave_up_s: float | None = None  # when its client waited no longer: its own time limit, or a crash that it noticed
     # confirmed, waiting, cancelled, bulk, initialized, updated, read, unavailable, failed; refused:<code>;
     # error:<what>; turned away: there was no connection
     outcome: str = "cut off"

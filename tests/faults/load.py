@@ -21,6 +21,8 @@ from .history import Attempt, History
 LONGEST_S = 10.0
 CLIENT_TIMEOUT_S = 15.0  # above what the service promises: whoever waits longer has found a violation
 TRIES_MAX = 60
+# The codes of a 503 that may come when nothing is wrong but the storage or the load.
+UNAVAILABLE = ("storage_unavailable", "overloaded")
 
 
 class Load:
@@ -180,9 +182,11 @@ def _note(attempt: Attempt, response: httpx.Response) -> None:
     body = response.json()
     attempt.replayed = response.headers.get("Idempotent-Replayed") == "true"
     if response.status_code == 503:
-        attempt.outcome = "unavailable" if "Retry-After" in response.headers else "error:503 without Retry-After"
+        attempt.outcome = "unavailable" if body["code"] in UNAVAILABLE else f"error:{body['code']}"
+        if "Retry-After" not in response.headers:
+            attempt.outcome = "error:503 without Retry-After"
     elif response.status_code in (404, 409, 422):
-        attempt.outcome, attempt.told = f"refused:{body['code']}", body
+        attempt.outcome, attempt.told = f"refused:{body['code']}", _refusal(body)
     elif response.status_code not in (200, 201, 202):
         attempt.outcome = f"error:{response.status_code} {response.text}"
     elif attempt.kind == "read":
@@ -205,6 +209,13 @@ def _note(attempt: Attempt, response: httpx.Response) -> None:
         attempt.told = {"order": _order(order)}
         if "from" in body:
             attempt.told["sender"] = _order(body["from"])
+
+
+def _refusal(body: dict[str, Any]) -> dict[str, Any]:
+    """What a refusal tells; of many bookings which were refused, without those that failed with them."""
+    errors = [each.get("error", {}).get("code") for each in body.get("results", ())]
+    refused = [{"index": index, "code": code} for index, code in enumerate(errors) if code != "failed_dependency"]
+    return {**body, "refused": refused}
 
 
 def _result(result: dict[str, Any]) -> dict[str, Any]:

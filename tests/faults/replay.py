@@ -5,7 +5,9 @@ Shares no code with the domain: plain lists and dictionaries over the raw docume
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -38,16 +40,27 @@ class Moment:
 
     def available(self, code: str | None) -> int:
         """What a booking of this type, or the only one, could get."""
-        code = code or next(iter(self.totals))
-        return 0 if self.lines[code] else self.free[code]
+        code = code or next(iter(self.totals), "")
+        return 0 if self.lines.get(code) else self.free.get(code, 0)
+
+    def total(self, code: str | None) -> int:
+        """All tickets of this type, or the only one."""
+        return self.totals.get(code or next(iter(self.totals), ""), 0)
 
 
 class Replay:
-    """One event, transition by transition. `aliases` are the names that pseudonyms stand for."""
+    """One event, transition by transition. `aliases` are the names that pseudonyms stand for.
 
-    def __init__(self, event_id: str, aliases: dict[str, str], found: list[str]) -> None:
+    `sent` holds by Idempotency-Key the place of the first request with it, in the order of all that clients send and
+    get: what came of it did not happen before.
+    """
+
+    def __init__(
+        self, event_id: str, aliases: dict[str, str], found: list[str], sent: Mapping[bytes, int] | None = None
+    ) -> None:
         self.event_id = event_id
         self.transitions: list[Document] = [{}]  # so that a version is a place
+        self.keys: dict[bytes, int] = {}  # the version of the transition with this Idempotency-Key
         self.moments: list[Moment] = []  # one for each of `transitions`
         self.event: Document = {}
         self.totals: dict[str, int] = {}
@@ -58,6 +71,10 @@ class Replay:
         self.active: dict[str, list[list[Any]]] = defaultdict(list)
         self._aliases = aliases
         self._found = found
+        self._sent = sent or {}
+        self._not_before = [0]  # of each of `transitions`: it happened after what stands at this place
+        # By order: [version, status, quantity] of each transition that changed it.
+        self._standings: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
         self.moments.append(Moment(self))
 
     @property
@@ -94,12 +111,30 @@ class Replay:
                 return str(order)
         return None
 
+    def order_at(self, order_id: str, version: int) -> tuple[str, int] | None:
+        """Status and quantity that an order had after the transition `version`; None where there was none yet."""
+        known = self._standings.get(order_id, [])
+        place = bisect_left(known, version + 1, key=lambda standing: standing[0])
+        return known[place - 1][1:] if place else None
+
+    def last_before(self, place: int) -> int:
+        """The last version that there can have been at this place in the order of all that clients send and get."""
+        return bisect_left(self._not_before, place) - 1
+
+    def person(self, name: str) -> str:
+        """Who that is, also when the name is a pseudonym by now."""
+        return self._aliases.get(name, name)
+
     def add(self, transition: Document) -> bool:
         """Apply the next transition. False: it is not the next one."""
         if transition["version"] != len(self.transitions):
             self.wrong(f"transition {transition['version']} stands at place {len(self.transitions)}")
             return False
         self.transitions.append(transition)
+        key = transition.get("request", {}).get("key")
+        if key is not None:
+            self.keys.setdefault(key, self.last)
+        self._not_before.append(max(self._not_before[-1], self._sent.get(key, 0)))
         if transition["type"] != "remembered":
             self._apply(transition)
         self.moments.append(Moment(self))
@@ -119,6 +154,7 @@ class Replay:
         if kind not in SOLD_OR_NOT and (transition.get("sales") == "closed") != closed:
             self.wrong(f"{kind} says of sales {transition.get('sales')}, they are {'closed' if closed else 'open'}")
         effects = [self._change(change, transition, closed) for change in transition.get("orders", ())]
+        self._note_standings(transition)
         self._check_effects(kind, effects, transition)
         for code, line in self.lines.items():
             free = self.free(code)
@@ -126,6 +162,12 @@ class Replay:
                 self.wrong(f"oversold, {self.totals[code] - free} of {self.totals[code]} {code}")
             if line and not closed and self.orders[line[0]]["quantity"] <= free:
                 self.wrong(f"{line[0]} is first in line and fits, and still waits")
+
+    def _note_standings(self, transition: Document) -> None:
+        for change in transition.get("orders", ()):
+            order = self.orders.get(change["order_id"])
+            if order is not None:
+                self._standings[order["order_id"]].append((self.last, order["status"], order["quantity"]))
 
     def _set_event(self, fields: Document) -> None:
         self.event = {**self.event, **fields}
@@ -254,8 +296,13 @@ def is_on_sale(event: Document, at: datetime) -> bool:
     """Whether tickets were sold then, by what the event says."""
     if event.get("cancelled_at") is not None:
         return False
-    begin, ends = event.get("sales_open_at"), (event.get("sales_close_at"), event.get("ends_at"))
-    return (begin is None or begin <= at) and all(end is None or at < end for end in ends)
+    begin = event.get("sales_open_at")
+    return (begin is None or begin <= at) and not sales_are_over(event, at)
+
+
+def sales_are_over(event: Document, at: datetime) -> bool:
+    """Whether their end had come then, by what the event says of times."""
+    return any(end is not None and end <= at for end in (event.get("sales_close_at"), event.get("ends_at")))
 
 
 def transfers_are_over(event: Document, at: datetime) -> bool:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+import httpx
 import pytest
 
 from tests.service.running import eventually
@@ -14,8 +15,8 @@ from tests.service.running import eventually
 from . import load
 from .checker import violations
 from .conftest import CREDENTIALS, unanswered
-from .history import History
-from .load import LONGEST_S, Load
+from .history import Attempt, History
+from .load import LONGEST_S, Load, _note
 
 PATIENCE_S = 0.2  # of these clients
 
@@ -57,6 +58,34 @@ def test_a_connection_that_is_not_made_is_a_violation(listener: socket.socket) -
             each.connect_ex(listener.getsockname())
         clients = _ask_until(listener, lambda clients: any(each.returned for each in clients.attempts))
     assert any("error:no answer" in violation for violation in _violations(clients))
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "outcome"),
+    [
+        ("storage_unavailable", {"Retry-After": "1"}, "unavailable"),
+        ("overloaded", {"Retry-After": "1"}, "unavailable"),
+        ("storage_unavailable", {}, "error:503 without Retry-After"),
+        ("ledger_damaged", {"Retry-After": "60"}, "error:ledger_damaged"),
+    ],
+)
+def test_not_every_503_is_the_storage_or_the_load(code: str, headers: dict[str, str], outcome: str) -> None:
+    """Under load and faults a ledger is never damaged: who says so has made a mistake."""
+    attempt = Attempt("client", "book", "hot", {}, None, 1, 0.0)
+    _note(attempt, httpx.Response(503, json={"code": code}, headers=headers))
+    assert attempt.outcome == outcome
+
+
+def test_a_refusal_of_many_names_those_that_were_refused() -> None:
+    """Those that failed with the others were not refused themselves."""
+    errors = ["failed_dependency", "not_enough_tickets", "failed_dependency", "already_booked"]
+    body = {"code": "bulk_refused", "results": [{"status": 409, "error": {"code": code}} for code in errors]}
+    attempt = Attempt("client", "bulk", "hot", {}, None, 1, 0.0)
+    _note(attempt, httpx.Response(409, json=body))
+    assert attempt.told["refused"] == [
+        {"index": 1, "code": "not_enough_tickets"},
+        {"index": 3, "code": "already_booked"},
+    ]
 
 
 def _ask_until(listener: socket.socket, is_enough: Callable[[Load], bool], connections: int = 4) -> Load:

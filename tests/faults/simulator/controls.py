@@ -1,19 +1,36 @@
-"""The real code with one protection taken out each. A simulator that does not notice proves nothing."""
+"""The real code with one protection taken out each. A simulator that does not notice proves nothing.
+
+Each control names the violation by which it must be noticed: a control that merely breaks down would show nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ticketing.clock import tries
 from ticketing.domain import decide
-from ticketing.domain.commands import Transfer
+from ticketing.domain.commands import Book, BookMany, Cancel, Command, Transfer
+from ticketing.domain.decide import _check_limits, _check_sales, _taken_from
 from ticketing.domain.fold import fold
-from ticketing.domain.model import EventState, OrderChange, OrderStatus, Transition
-from ticketing.errors import StorageUnavailable
+from ticketing.domain.model import Answer, Event, EventState, Order, OrderChange, OrderStatus, Transition
+from ticketing.errors import (
+    AlreadyBooked,
+    BulkRefused,
+    ExceedsOrderQuantity,
+    ExceedsTotalTickets,
+    InvalidSchedule,
+    LedgerDamaged,
+    OrderNotConfirmed,
+    OrderNotFound,
+    SalesClosed,
+    SalesNotOpen,
+    StorageUnavailable,
+)
 from ticketing.manager import TicketManager
 from ticketing.storage.documents import commit_document
 from ticketing.storage.inserts import SharedInserts
@@ -121,6 +138,39 @@ class KeepingUnsettledState(TicketManager):
             raise
 
 
+class HangingNowAndThen(TicketManager):
+    """Each fifth answer comes after 200 s, when nobody waits for it any more."""
+
+    _requests = 0
+
+    def _submit(self, request: Any) -> Any:
+        answered = super()._submit(request)
+        self._requests += 1
+        if self._requests % 5 == 0:
+            self._clock.sleep(200.0)
+        return answered
+
+
+class CallingASoundLedgerDamaged(TicketManager):
+    """Each fifth command meets a ledger that contradicts itself, where there is none."""
+
+    _commands = 0
+
+    def execute(self, command: Command, *, within_s: float | None = None) -> Answer:
+        self._commands += 1
+        if self._commands % 5 == 0:
+            raise LedgerDamaged(command.event_id, "nothing")
+        return super().execute(command, within_s=within_s)
+
+
+class NotTellingWhoMovedUp(TicketManager):
+    """Whoever cancels hears nothing of those who got the tickets."""
+
+    def execute(self, command: Command, *, within_s: float | None = None) -> Answer:
+        answer = super().execute(command, within_s=within_s)
+        return answer._replace(promoted=()) if isinstance(command, Cancel) else answer
+
+
 # Rules of the domain, one of them wrong each.
 
 
@@ -144,7 +194,7 @@ def serving_whether_sold_or_not(state: EventState, transition: Transition) -> Tr
 
 
 def transfer_that_takes_too_few(state: EventState, command: Transfer, at: datetime) -> Transition:
-    """A part of an order goes, and the sender keeps one ticket of it."""
+    """A part of an order goes, and the sender keeps one ticket of it. The fold says no where that would oversell."""
     transition = decide._transfer(state, command, at)
     given, received = transition.orders
     if "quantity" not in given or command.quantity == 1:
@@ -152,15 +202,164 @@ def transfer_that_takes_too_few(state: EventState, command: Transfer, at: dateti
     return transition._replace(orders=({**given, "quantity": given["quantity"] + 1}, received))
 
 
+def transfer_that_loses_a_ticket(state: EventState, command: Transfer, at: datetime) -> Transition:
+    """Who is handed several tickets gets one less than was given."""
+    transition = decide._transfer(state, command, at)
+    given, received = transition.orders
+    if received["quantity"] == 1:
+        return transition
+    return transition._replace(orders=(given, {**received, "quantity": received["quantity"] - 1}))
+
+
+def transfer_at_another_price(state: EventState, command: Transfer, at: datetime) -> Transition:
+    """Whoever is handed a ticket has it at the price of today."""
+    transition = decide._transfer(state, command, at)
+    given, received = transition.orders
+    today = state.stock(received.get("ticket_type", "general")).ticket_type.price
+    return transition._replace(orders=(given, {**received, "unit_price": today}))
+
+
+# Refusals that are not true.
+
+
+def order_said_to_wait(state: EventState, command: Transfer, at: datetime) -> Transition:
+    """No order that is confirmed can be handed on."""
+    decide._transfer(state, command, at)
+    raise OrderNotConfirmed("waiting")
+
+
+def order_said_to_have_fewer_tickets(order: Order, quantity: int | None) -> OrderChange:
+    """Whoever names all his tickets is told that he has one less."""
+    if quantity == order.quantity:
+        raise ExceedsOrderQuantity(quantity - 1)
+    return _taken_from(order, quantity)
+
+
+def schedule_said_to_contradict_itself(event: Event) -> None:
+    """Sales must not have an end."""
+    if event.sales_close_at is not None:
+        raise InvalidSchedule("sales_close_at", "sales_close_at must be after sales_open_at.")
+
+
+def sales_said_to_be_over(event: Event, at: datetime) -> None:
+    """Sales that have not begun are over."""
+    try:
+        _check_sales(event, at)
+    except SalesNotOpen as refusal:
+        raise SalesClosed from refusal
+
+
+def sales_said_to_open_later(event: Event, at: datetime) -> None:
+    """Whoever comes too early shall come back in an hour."""
+    try:
+        _check_sales(event, at)
+    except SalesNotOpen as refusal:
+        raise SalesNotOpen(refusal.details["sales_open_at"], 3600) from refusal
+
+
+def order_said_to_be_there(state: EventState, user_id: str, quantity: int) -> None:
+    """Whoever wants three tickets has an order already, nobody knows which."""
+    _check_limits(state, user_id, quantity)
+    if quantity == 3:
+        raise AlreadyBooked(None)
+
+
+def total_said_to_be_less(state: EventState, command: Book, at: datetime) -> Transition:
+    """Whoever wants more than there are is told a wrong number."""
+    try:
+        return decide._book(state, command, at)
+    except ExceedsTotalTickets as refusal:
+        raise ExceedsTotalTickets(refusal.details["maximum"] - 1) from refusal
+
+
+def booking_that_finds_no_order(state: EventState, command: Book, at: datetime) -> NoReturn:
+    """A booking is refused with what is true, and said of something else."""
+    decide._book(state, command, at)
+    raise OrderNotFound
+
+
+def bulk_refused_without_reasons(state: EventState, command: BookMany, at: datetime) -> Transition:
+    """All or none: which of them cannot be confirmed is not told."""
+    try:
+        return decide._book_many(state, command, at)
+    except BulkRefused as refusal:
+        raise BulkRefused(refusal.details["count"], []) from refusal
+
+
+def bulk_with_another_refusal(state: EventState, command: BookMany, at: datetime) -> Transition:
+    """Whoever cannot have an order of many is told that he has one."""
+    transition = decide._book_many(state, command, at)
+    return transition._replace(refused=tuple((place, AlreadyBooked(None)) for place, _ in transition.refused))
+
+
+@dataclass(frozen=True)
+class Control:
+    """Parts of which one lacks its protection, and the violation by which that must be noticed, or a part of it."""
+
+    noticed_by: str
+    parts: Parts
+
+    def notices(self, found: Sequence[str]) -> str | None:
+        """The violation that it is about, among those found. An error that nobody foresaw is none, whatever it says."""
+        is_error = self.noticed_by.startswith("error:")
+        mine = (each for each in found if self.noticed_by in each)
+        return next((each for each in mine if is_error or "error:" not in each), None)
+
+
+def _with_rule(command: type[Command], rule: Any) -> Parts:
+    return Parts(rules={"_RULES": {**decide._RULES, command: rule}})
+
+
 CONTROLS = {
-    "without the compare-and-set": Parts(ledger=WithoutCompareAndSet),
-    "with read concern local": Parts(collection=ReadingLocally),
-    "an ambiguous write taken for a failed one": Parts(ledger=AmbiguousMeansFailed),
-    "without the nonce": Parts(ledger=WithoutNonce),
-    "taking a full page for no news": Parts(ledger=TakingAFullPageForNoNews),
-    "not telling whose place was taken": Parts(ledger=NotTellingWhosePlaceWasTaken),
-    "keeping state after an unsettled write": Parts(manager=KeepingUnsettledState),
-    "one waiting list for all ticket types": Parts(rules={"_promotions": promotions_in_one_line}),
-    "moving up while nothing is sold": Parts(rules={"_serving_the_line": serving_whether_sold_or_not}),
-    "a transfer that takes too few": Parts(rules={"_RULES": {**decide._RULES, Transfer: transfer_that_takes_too_few}}),
+    "without the compare-and-set": Control("stands at place", Parts(ledger=WithoutCompareAndSet)),
+    "with read concern local": Control("stands at place", Parts(collection=ReadingLocally)),
+    "an ambiguous write taken for a failed one": Control(
+        "told that nothing was done", Parts(ledger=AmbiguousMeansFailed)
+    ),
+    "without the nonce": Control("is not what happened", Parts(ledger=WithoutNonce)),
+    "taking a full page for no news": Control("refused:event_not_found", Parts(ledger=TakingAFullPageForNoNews)),
+    "not telling whose place was taken": Control("is not what happened", Parts(ledger=NotTellingWhosePlaceWasTaken)),
+    "keeping state after an unsettled write": Control(
+        "clients were told of version", Parts(manager=KeepingUnsettledState)
+    ),
+    "hanging now and then": Control("no answer within", Parts(manager=HangingNowAndThen)),
+    "calling a sound ledger damaged": Control("error:ledger_damaged", Parts(manager=CallingASoundLedgerDamaged)),
+    "not telling who moved up": Control("told of [], promoted were", Parts(manager=NotTellingWhoMovedUp)),
+    "one waiting list for all ticket types": Control(
+        "is first in line and fits", Parts(rules={"_promotions": promotions_in_one_line})
+    ),
+    "moving up while nothing is sold": Control(
+        "while nothing is sold", Parts(rules={"_serving_the_line": serving_whether_sold_or_not})
+    ),
+    "a transfer that takes too few": Control(
+        "error:LedgerContradiction", _with_rule(Transfer, transfer_that_takes_too_few)
+    ),
+    "a transfer that loses a ticket": Control("has given", _with_rule(Transfer, transfer_that_loses_a_ticket)),
+    "a transfer at another price": Control("the unit_price of", _with_rule(Transfer, transfer_at_another_price)),
+    "an order said to wait": Control("refused:order_not_confirmed", _with_rule(Transfer, order_said_to_wait)),
+    "an order said to have fewer tickets": Control(
+        "refused:exceeds_order_quantity", Parts(rules={"_taken_from": order_said_to_have_fewer_tickets})
+    ),
+    "a schedule said to contradict itself": Control(
+        "refused:invalid_schedule", Parts(rules={"_check_schedule": schedule_said_to_contradict_itself})
+    ),
+    "sales said to be over before they begin": Control(
+        "refused:sales_closed", Parts(rules={"_check_sales": sales_said_to_be_over})
+    ),
+    "sales said to open later": Control(
+        "refused:sales_not_open", Parts(rules={"_check_sales": sales_said_to_open_later})
+    ),
+    "an order said to be there": Control(
+        "refused:already_booked", Parts(rules={"_check_limits": order_said_to_be_there})
+    ),
+    "a total said to be less": Control("refused:exceeds_total_tickets", _with_rule(Book, total_said_to_be_less)),
+    "a booking that finds no order": Control(
+        "refused:order_not_found", _with_rule(Book, booking_that_finds_no_order)
+    ),
+    "many refused without reasons": Control(
+        "refused:bulk_refused", _with_rule(BookMany, bulk_refused_without_reasons)
+    ),
+    "many with another refusal": Control(
+        "refusals that were not true", _with_rule(BookMany, bulk_with_another_refusal)
+    ),
 }

@@ -13,8 +13,10 @@ from multiprocessing import get_context
 
 from .. import checker
 from . import world
+from .controls import CONTROLS
 
 CHUNK = 20
+CONTROL_SEEDS_MAX = 1_000
 
 
 def main() -> int:
@@ -66,3 +68,13 @@ def play_one(seed: int) -> tuple[int, int, dict[str, int], list[str]]:
     logging.disable(logging.CRITICAL)
     history = world.run(seed)
     return seed, history.steps, history.faults, checker.violations(history)
+
+
+def noticed_at(name: str, seeds_max: int = CONTROL_SEEDS_MAX) -> int | None:
+    """The first seed, from 1, at which the violation is found that a control is about."""
+    logging.disable(logging.CRITICAL)
+    control = CONTROLS[name]
+    for seed in range(1, seeds_max + 1):
+        if control.notices(checker.violations(world.run(seed, control.parts))):
+            return seed
+    return None

@@ -25,7 +25,7 @@ from ticketing.domain.commands import (
 )
 from ticketing.domain.model import Answer, EventState, Order, RequestKey
 from ticketing.domain.tickets import TicketType
-from ticketing.errors import Refusal, Unavailable
+from ticketing.errors import Overloaded, Refusal, StorageUnavailable, TicketingError
 from ticketing.manager import TicketManager
 from ticketing.storage import pages as pages_module
 from ticketing.storage import sharing as sharing_module
@@ -346,6 +346,8 @@ class Client:
             self.versions[event_id] = max(self.versions.get(event_id, 0), attempt.version or 0)
             if attempt.outcome in ("confirmed", "waiting", "bulk"):
                 world.order_ids.extend(attempt.new_order_ids)
+        else:
+            attempt.gave_up_s = world.scheduler.time_s
         world.tell(
             f"{self.name} <- {'replayed ' * attempt.replayed}{attempt.outcome} {attempt.order_id or ''} "
             f"version {attempt.version} position {attempt.position} promoted {attempt.promoted} told {attempt.told}"
@@ -409,10 +411,13 @@ def _carried_out(
     except Refusal as refusal:
         outcome, replayed, details = f"refused:{refusal.code}", refusal.replayed, refusal.details
         return lambda: _note(attempt, outcome=outcome, replayed=replayed, told=details)
-    except Unavailable:
+    except (StorageUnavailable, Overloaded):
         return lambda: _note(attempt, outcome="unavailable")
     except NothingWasDone:
         return lambda: _note(attempt, outcome="failed")
+    except TicketingError as error:  # nothing here damages a ledger
+        outcome = f"error:{error.code}"
+        return lambda: _note(attempt, outcome=outcome)
     except Exception as error:
         outcome = f"error:{error!r}"
         return lambda: _note(attempt, outcome=outcome)
