@@ -40,7 +40,8 @@ screenshot: $(VENV)/.installed-dev  ## docs/docs-page.png anew, while a test boo
 SEEDS ?= 10000
 FIRST_SEED ?= 1
 
-simulate: $(VENV)/.installed-dev  ## the seeded simulator: SEEDS=10000 FIRST_SEED=1, or SEED=17 to be told one story
+# SEED, CONTROLS and CONTROL go through the environment, as make passes on what stands on its command line.
+simulate: $(VENV)/.installed-dev  ## the seeded simulator: SEEDS=10000 FIRST_SEED=1, or SEED=17 to be told one story, or CONTROLS=1
 	@$(BIN)/python -m tests.faults.simulator $(SEEDS) $(FIRST_SEED)
 
 # Where no time is told, elections come as soon as compose.yaml has them.

@@ -61,6 +61,7 @@ NOT_RUN = {
     "make bench-check": "tests/bench/test_bench.py does, for a second",
     "make bench-record": "make bench with all subjects; tests/bench/test_bench.py writes the documents",
     "make simulate SEED=17": "tests/faults/test_simulator.py has one told",
+    "make simulate CONTROLS=1": "tests/faults/test_simulator.py plays each of them",
     "make audit": "it asks a service on the network",
     "make openapi": "it writes; tests/api/test_story.py compares what it would write",
     "make postman": ".ci/run plays it; tests/service/test_postman.py compares the collection with its story",

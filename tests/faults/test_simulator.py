@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -137,6 +138,43 @@ def test_a_crash_ends_what_was_begun_beside_a_request() -> None:
     its_world.scheduler.run(until_s=2.0)
     assert len(done) == len(its_world.workers), "what died, or what came after it, has read on"
     forget_all()
+
+
+def test_failed_seeds_are_named_and_can_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 1; which seeds have failed and how one of them is told; all totals in the last line."""
+    control = "an ambiguous write taken for a failed one"
+    assert seeds.play(20, 1, control) == 1
+    *others, failed, hint, totals = capsys.readouterr().out.splitlines()
+    numbers = failed.removeprefix("failed seeds: ").split()
+    assert numbers
+    assert sorted(f"seed {number}" for number in numbers) == sorted(line.partition(":")[0] for line in others)
+    assert hint == f"to be told one: make simulate SEED={numbers[0]} CONTROL='{control}'"
+    assert re.fullmatch(r"20 seeds, [1-9]\d* steps, [1-9]\d* faults \(.*[1-9]\d* crash, .*\), .*", totals)
+    assert re.search(rf", [1-9]\d* violations in {len(numbers)} seeds$", totals)
+
+
+def test_a_story_that_breaks_off_is_a_failed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is raised while a story is played or checked, the seed is named and the others go on."""
+    monkeypatch.setattr(checker, "violations", lambda history: [][1])
+    seed, steps, faults, found = seeds.play_one(3)
+    assert (seed, steps, faults) == (3, 0, {})
+    assert found == ["the story breaks off: IndexError('list index out of range')"]
+
+
+def test_controls_tell_at_which_seed_they_fall(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CONTROLS=1 prints the seed of each control, and fails when one is not noticed."""
+    names = {"hanging now and then": "no answer within", "with read concern local": "stands at place"}
+    monkeypatch.setenv("CONTROLS", "1")
+    monkeypatch.setattr(seeds, "CONTROLS", {name: CONTROLS[name] for name in names})
+    assert seeds.main() == 0
+    *each, total = capsys.readouterr().out.splitlines()
+    for line, (name, noticed_by) in zip(each, names.items(), strict=True):
+        assert re.fullmatch(rf" +[1-9]\d*  {name} \({noticed_by}\)", line)
+    assert total.startswith("2 of 2 controls noticed, the last at seed ")
+    assert seeds.try_controls(seeds_max=1) == 1
+    assert "never  with read concern local" in capsys.readouterr().out
 
 
 def test_a_story_can_be_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
-"""`python -m tests.faults.simulator SEEDS FIRST_SEED`, or with SEED=… in the environment: one story, told."""
+"""`python -m tests.faults.simulator SEEDS FIRST_SEED`, or with SEED=… in the environment: one story, told; with
+CONTROLS=1: at which seed each control is noticed. CONTROL=… names the control that is played."""
 
 import sys
 
