@@ -64,7 +64,7 @@ class ServiceHandler(logging.StreamHandler[Any]):
     def write_line(self, line: str) -> None:
         """Write a line that is made already."""
         self.stream.write(line + self.terminator)
-        self.flush()
+        self.stream.flush()
 
 
 def configure_logging(config: Config, stream: IO[str] | None = None) -> None:
