@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ from tests.api.scratch import FakeUsers
 from tests.service.running import eventually
 from ticketing import accounts as module
 from ticketing.accounts import RECENT_S, Accounts, SharedLookup, new_stamp
+from ticketing.clock import SystemClock
 from ticketing.domain.accounts import Account, Role
 from ticketing.errors import StorageUnavailable
 
@@ -141,7 +143,7 @@ class SlowFind:
         self.may_go_on = threading.Semaphore(0)
         self.error: Exception | None = None
 
-    def __call__(self, user_ids: Iterable[str]) -> dict[str, Account]:
+    def __call__(self, user_ids: Iterable[str], deadline: float) -> dict[str, Account]:
         self.asked.append(set(user_ids))
         self.may_go_on.acquire()
         if self.error is not None:
@@ -152,11 +154,11 @@ class SlowFind:
 def test_a_crowd_shares_its_look_ups() -> None:
     """While one is under way all others gather for the next: a hundred names cost two round trips."""
     find = SlowFind()
-    lookup = SharedLookup(find)
+    lookup = SharedLookup(find, SystemClock())
     with ThreadPoolExecutor(101) as threads:
-        first = threads.submit(lookup, "ada")
+        first = threads.submit(lookup, "ada", later())
         eventually(lambda: len(find.asked) == 1)
-        others = [threads.submit(lookup, f"user {number}") for number in range(100)]
+        others = [threads.submit(lookup, f"user {number}", later()) for number in range(100)]
         eventually(lambda: len(lookup._next.user_ids) == 100)
         find.may_go_on.release(2)
         assert first.result() is ADMIN
@@ -167,11 +169,11 @@ def test_a_crowd_shares_its_look_ups() -> None:
 def test_who_comes_while_a_look_up_is_under_way_is_not_told_what_was_before() -> None:
     """The same name is looked up again: the first may have been read already."""
     find = SlowFind()
-    lookup = SharedLookup(find)
+    lookup = SharedLookup(find, SystemClock())
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(lookup, "ada")
+        first = threads.submit(lookup, "ada", later())
         eventually(lambda: len(find.asked) == 1)
-        second = threads.submit(lookup, "ada")
+        second = threads.submit(lookup, "ada", later())
         eventually(lambda: bool(lookup._next.user_ids))
         find.may_go_on.release(2)
         assert first.result() is second.result() is ADMIN
@@ -181,10 +183,31 @@ def test_who_comes_while_a_look_up_is_under_way_is_not_told_what_was_before() ->
 def test_all_are_told_of_a_failure() -> None:
     """And the next look-up is tried again."""
     find = SlowFind()
-    lookup = SharedLookup(find)
+    lookup = SharedLookup(find, SystemClock())
     find.error = StorageUnavailable()
     find.may_go_on.release(2)
     with pytest.raises(StorageUnavailable):
-        lookup("ada")
+        lookup("ada", later())
     find.error = None
-    assert lookup("ada") is ADMIN
+    assert lookup("ada", later()) is ADMIN
+
+
+def test_nobody_waits_longer_than_he_may() -> None:
+    """Not who has joined a look-up, nor who is to make the next one when that is done; and the next one is made."""
+    find = SlowFind()
+    lookup = SharedLookup(find, SystemClock())
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(lookup, "ada", later())
+        eventually(lambda: len(find.asked) == 1)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                lookup("ben", time.monotonic() + 0.05)
+        find.may_go_on.release(2)
+        assert first.result() is ADMIN
+    assert lookup("ada", later()) is ADMIN
+    assert find.asked == [{"ada"}, {"ada"}]
+
+
+def later() -> float:
+    """A deadline that is never reached."""
+    return time.monotonic() + 60.0

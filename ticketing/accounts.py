@@ -8,6 +8,7 @@ just changed a password elsewhere is found.
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 from collections import OrderedDict
@@ -31,8 +32,7 @@ NAMES_RETRY_S = 60.0
 """When there are more it counts them again after this time."""
 
 LOOKUP_DEADLINE_S = 4.0
-"""Long enough for a new primary to be elected. Who has to wait for the look before it waits twice as long, and then
-there is little left for the rest of the request: an answer is promised within 10 s."""
+"""Long enough for a new primary to be elected, and something is left for the rest of the request."""
 
 CHANGE_DEADLINE_S = 3.0
 
@@ -67,14 +67,15 @@ def new_stamp() -> str:
 class Accounts:
     """The accounts of the database and the first admin, who is in the settings alone. Thread-safe.
 
-    Every method raises `StorageUnavailable` when MongoDB does not answer in time; the first admin needs none.
+    Every method raises `StorageUnavailable` when MongoDB does not answer in time: by `deadline`, a time on the clock's
+    `monotonic()`, and within the seconds that are told above. The first admin needs no database.
     """
 
     def __init__(self, users: Users, clock: Clock, first_admin: Account | None = None) -> None:
         self.first_admin = first_admin
         self._users = users
         self._clock = clock
-        self._found = SharedLookup(self._find)
+        self._found = SharedLookup(self._find, clock)
         # Guards what follows. `_recent`: user id -> (the account, None where there is none; until when to believe it);
         # `_changes`: how many accounts were changed here.
         self._lock = threading.Lock()
@@ -83,21 +84,22 @@ class Accounts:
         self._names: tuple[frozenset[str] | None, float] = (frozenset(), 0.0)
         self._recent: OrderedDict[str, tuple[Account | None, float]] = OrderedDict()
 
-    def exist(self) -> bool:
+    def exist(self, deadline: float = math.inf) -> bool:
         """Whether anybody could give credentials at all."""
-        return self.first_admin is not None or bool(self.page("", 1))
+        return self.first_admin is not None or bool(self.page("", 1, deadline))
 
     def is_first_admin(self, user_id: str) -> bool:
         """Whether this is the account of the settings, which cannot be changed here."""
         return self.first_admin is not None and self.first_admin.user_id == user_id
 
-    def fresh(self, user_id: str) -> Account | None:
+    def fresh(self, user_id: str, deadline: float = math.inf) -> Account | None:
         """The account of a user as it is now, None where there is none."""
         if self.first_admin is not None and self.is_first_admin(user_id):
             return self.first_admin
-        return self._found(user_id)
+        # Twice as long, for it may have to wait for the look-up before its own.
+        return self._found(user_id, self._within(2 * LOOKUP_DEADLINE_S, deadline))
 
-    def recent(self, user_id: str) -> Account | None:
+    def recent(self, user_id: str, deadline: float = math.inf) -> Account | None:
         """The account of a user as it is now or was within the last `RECENT_S`."""
         now_s = self._clock.monotonic()
         account, until_s = self._recent.get(user_id, (None, 0.0))
@@ -106,31 +108,34 @@ class Accounts:
         names, until_s = self._names
         if names is not None and now_s < until_s and user_id not in names and not self.is_first_admin(user_id):
             return None
-        return self.fresh(user_id)
+        return self.fresh(user_id, deadline)
 
-    def still(self, user_id: str, stamp: str) -> Account | None:
+    def still(self, user_id: str, stamp: str, deadline: float = math.inf) -> Account | None:
         """The account of a user if it still has this stamp."""
-        account = self.recent(user_id)
+        account = self.recent(user_id, deadline)
         if account is None or account.stamp != stamp:
-            account = self.fresh(user_id)
+            account = self.fresh(user_id, deadline)
         return account if account is not None and account.stamp == stamp else None
 
-    def page(self, after: str, limit: int) -> list[Account]:
+    def page(self, after: str, limit: int, deadline: float = math.inf) -> list[Account]:
         """The first `limit` accounts of the database whose ids come after `after`, by id."""
-        return self._users.page(after, limit, self._deadline(LOOKUP_DEADLINE_S))
+        return self._users.page(after, limit, self._within(LOOKUP_DEADLINE_S, deadline))
 
-    def register(self, user_id: str, role: Role, password_hash: str) -> Account | None:
+    def register(
+        self, user_id: str, role: Role, password_hash: str, deadline: float = math.inf
+    ) -> Account | None:
         """A new account; None when the name is taken."""
         if self.is_first_admin(user_id):
             return None
         account = Account(user_id, role, password_hash, new_stamp())
-        added = self._users.add(account, self._deadline(CHANGE_DEADLINE_S))
+        added = self._users.add(account, self._within(CHANGE_DEADLINE_S, deadline))
         self.forget(user_id)
         return account if added else None
 
     def change(
         self,
         account: Account,
+        deadline: float = math.inf,
         *,
         role: Role | None = None,
         password_hash: str | None = None,
@@ -147,13 +152,13 @@ class Accounts:
             pseudonym=pseudonym or account.pseudonym,
             stamp=new_stamp(),
         )
-        replaced = self._users.replace(changed, account.stamp, self._deadline(CHANGE_DEADLINE_S))
+        replaced = self._users.replace(changed, account.stamp, self._within(CHANGE_DEADLINE_S, deadline))
         self.forget(account.user_id)
         return changed if replaced else None
 
-    def remove(self, user_id: str) -> None:
+    def remove(self, user_id: str, deadline: float = math.inf) -> None:
         """Forget an account for good, if there is one."""
-        self._users.remove(user_id, self._deadline(CHANGE_DEADLINE_S))
+        self._users.remove(user_id, self._within(CHANGE_DEADLINE_S, deadline))
         self.forget(user_id)
 
     def forget(self, user_id: str) -> None:
@@ -164,9 +169,9 @@ class Accounts:
             if self._names[0] is not None:
                 self._names = (frozenset(), 0.0)
 
-    def _find(self, user_ids: Iterable[str]) -> dict[str, Account]:
+    def _find(self, user_ids: Iterable[str], deadline: float) -> dict[str, Account]:
         began_s, changes = self._clock.monotonic(), self._changes
-        deadline = began_s + LOOKUP_DEADLINE_S
+        deadline = self._within(LOOKUP_DEADLINE_S, deadline)
         found = self._users.find(user_ids, deadline)
         ids = self._users.ids(NAMES_MAX + 1, deadline) if began_s >= self._names[1] else None
         with self._lock:
@@ -182,46 +187,59 @@ class Accounts:
                 self._recent.popitem(last=False)
         return found
 
-    def _deadline(self, seconds: float) -> float:
-        return self._clock.monotonic() + seconds
+    def _within(self, seconds: float, deadline: float) -> float:
+        return min(deadline, self._clock.monotonic() + seconds)
 
 
 class SharedLookup:
     """Looks users up, all who ask while a look-up is under way with the one that follows.
 
     A crowd that books without credentials asks for a new name with each request; so it costs a round trip a batch.
+    `find` gets a deadline on the clock's `monotonic()`: that of whoever asked first.
     """
 
-    def __init__(self, find: Callable[[Iterable[str]], dict[str, Account]]) -> None:
+    def __init__(self, find: Callable[[Iterable[str], float], dict[str, Account]], clock: Clock) -> None:
         self._find = find
+        self._clock = clock
         self._lock = threading.Lock()  # guards `_next`
         self._next = _Batch()
         self._finding = threading.Lock()  # held by the one batch that is under way
 
-    def __call__(self, user_id: str) -> Account | None:
-        """The account as it is at a moment after this call began. Raises what `find` raises."""
+    def __call__(self, user_id: str, deadline: float) -> Account | None:
+        """The account as it is at a moment after this call began.
+
+        Raises what `find` raises, and `StorageUnavailable` past the deadline.
+        """
         with self._lock:
             batch = self._next
             leads = not batch.user_ids
             batch.user_ids.add(user_id)
         if leads:
-            self._lead(batch)
-        batch.is_done.wait()
+            self._lead(batch, deadline)
+        if not batch.is_done.wait(self._left_s(deadline)):
+            raise StorageUnavailable
         if batch.error is not None:
             raise batch.error
         return batch.found.get(user_id)
 
-    def _lead(self, batch: _Batch) -> None:
+    def _lead(self, batch: _Batch, deadline: float) -> None:
+        is_turn = False
         try:
-            with self._finding:
-                with self._lock:
-                    self._next = _Batch()  # whoever comes from now on must not be told what was before
-                batch.found = self._find(batch.user_ids)
+            is_turn = self._finding.acquire(timeout=self._left_s(deadline))
+            with self._lock:
+                self._next = _Batch()  # whoever comes from now on must not be told what was before
+            if is_turn:
+                batch.found = self._find(batch.user_ids, deadline)
                 batch.error = None
         except Exception as error:
             batch.error = error
         finally:  # even where the worker is being killed: nobody is left waiting
+            if is_turn:
+                self._finding.release()
             batch.is_done.set()
+
+    def _left_s(self, deadline: float) -> float:
+        return max(0.0, deadline - self._clock.monotonic())
 
 
 class _Batch:

@@ -97,8 +97,8 @@ def create_app(
     init_request_logging(app, clock)
     parts.manager.observer = init_metrics(app, clock)
     headers.init_headers(app, config)
-    app.before_request(begin_request)
     admission.init_admission(app, config.requests_max, free=UNLIMITED)
+    app.before_request(begin_request)
     auth.init_auth(app, config, parts.accounts, counter, clock)
     problems.register_error_handlers(app)
 
@@ -136,7 +136,7 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
     accounts = Accounts(Users(durable(database, USERS), clock), clock, auth.first_admin(config))
     sessions = Sessions(durable(database, SESSIONS), clock)
     names = Names(commits, clock)
-    erasure = Erasure(accounts, sessions, names, manager, clock, config.request_deadline_s)
+    erasure = Erasure(accounts, sessions, names, manager, clock)
     subscriptions = Webhooks(database, timeout_s=config.request_deadline_s)
     catalog, orders = Catalog(commits, clock), Orders(commits, clock)
     return Services(

@@ -2,7 +2,7 @@
 
 In this order, so that whatever is interrupted can be repeated, and ends the same:
 
-    1. the account is marked with the pseudonym, and may do nothing else from now on
+    1. the account is marked with the pseudonym, and may do nothing else from now on, in other workers a little later
     2. in each event that names the user a transition `pseudonymized` gives his orders to the pseudonym, so that all
        workers forget the name, and then the name is replaced in what was before it: who has it later is another
     3. the sessions and the account are removed, and the name is free
@@ -16,7 +16,12 @@ from typing import Protocol
 from .accounts import RECENT_S, Accounts
 from .clock import Clock
 from .domain.commands import Pseudonymize
+from .errors import StorageUnavailable
 from .manager import TicketManager
+
+
+EVENT_S_MIN = 0.5
+"""Who has less time left for an event leaves it to the repeat: the manager would take the storage for away."""
 
 
 class Names(Protocol):
@@ -32,7 +37,7 @@ class Names(Protocol):
 class Sessions(Protocol):
     """The logins; see storage/sessions.py."""
 
-    def remove_of(self, user_id: str) -> None:
+    def remove_of(self, user_id: str, deadline: float) -> None:
         """End all logins of a user."""
 
 
@@ -42,7 +47,7 @@ def new_pseudonym() -> str:
 
 
 class Erasure:
-    """Erases users. `deadline_s` is how long one call may take after the pause for other workers."""
+    """Erases users."""
 
     def __init__(
         self,
@@ -51,36 +56,42 @@ class Erasure:
         names: Names,
         manager: TicketManager,
         clock: Clock,
-        deadline_s: float = 6.0,
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
         self._names = names
         self._manager = manager
         self._clock = clock
-        self._deadline_s = deadline_s
 
-    def erase(self, user_id: str, by: str) -> bool:
+    def erase(self, user_id: str, by: str, deadline: float) -> bool:
         """Erase a user, or go on with it where it was interrupted. False: the name stands nowhere.
 
-        `by` is who asks for it. Raises `StorageUnavailable` and `LedgerDamaged`: then repeat it.
+        `by` is who asks for it. `deadline` is a time on the clock's `monotonic()`, without the pause for other workers,
+        which takes `RECENT_S` more. Raises `StorageUnavailable` past it, and `LedgerDamaged`: then repeat it.
         """
-        account = self._accounts.fresh(user_id)
+        account = self._accounts.fresh(user_id, deadline)
         pseudonym = account and account.pseudonym or new_pseudonym()
         if account is not None:
-            if account.pseudonym is None and self._accounts.change(account, pseudonym=pseudonym) is None:
-                return self.erase(user_id, by)  # somebody has changed it meanwhile: have another look
+            if account.pseudonym is None and self._accounts.change(account, deadline, pseudonym=pseudonym) is None:
+                return self.erase(user_id, by, deadline)  # somebody has changed it meanwhile: have another look
             # Until now another worker may have let the user book.
             self._clock.sleep(RECENT_S)
-        deadline = self._clock.monotonic() + self._deadline_s
+            deadline += RECENT_S
         event_ids = self._names.events_naming(user_id, deadline)
         for event_id in event_ids:
             command = Pseudonymize(
                 event_id=event_id, by=pseudonym if by == user_id else by, user_id=user_id, pseudonym=pseudonym
             )
-            given = self._manager.execute(command, within_s=deadline - self._clock.monotonic()).event
+            given = self._manager.execute(command, within_s=self._left_s(deadline)).event
             assert given is not None
             self._names.replace(event_id, given.version, user_id, pseudonym, deadline)
-        self._sessions.remove_of(user_id)
-        self._accounts.remove(user_id)
+        self._sessions.remove_of(user_id, deadline)
+        self._accounts.remove(user_id, deadline)
         return account is not None or bool(event_ids)
+
+    def _left_s(self, deadline: float) -> float:
+        """What is left for an event. Raises `StorageUnavailable` where that is too little to learn anything from."""
+        left_s = deadline - self._clock.monotonic()
+        if left_s < EVENT_S_MIN:
+            raise StorageUnavailable
+        return left_s

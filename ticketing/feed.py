@@ -10,6 +10,7 @@ of those who wait looks once a second, for all who wait for the event.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from .errors import LedgerDamaged, Overloaded, StorageUnavailable
 from .manager import Ledger
 
 LOOK_EVERY_S = 1.0
+LOOK_S_MIN = 1.0
 
 # A window takes in a page of the ledger at a time, some 500 changes, and drops what is older than these.
 WINDOW_CHANGES_MAX = 5_000
@@ -32,8 +34,8 @@ WINDOWS_MAX = 32
 class States(Protocol):
     """What the feed asks of the TicketManager."""
 
-    def state_of(self, event_id: str) -> EventState:
-        """The event with all that was answered before this call, by any worker."""
+    def state_of(self, event_id: str, *, within_s: float | None = None) -> EventState:
+        """The event with all that was answered before this call, by any worker. It may take so many seconds."""
 
 
 class AfterTheLastChange(Exception):
@@ -85,15 +87,17 @@ class ChangeFeed:
         limit: int,
         wait_s: float = 0.0,
         before_wait: Callable[[], None] = lambda: None,
+        deadline: float = math.inf,
     ) -> Page:
         """The first `limit` changes after version `after`, with all that was answered before this call.
 
         If there are none, it waits for them, `wait_s` seconds at most; `before_wait` is called once before that.
+        `deadline` is a time on the clock's `monotonic()`, without the wait, which comes on top of it.
         Raises `AfterTheLastChange`, `Overloaded` when too many wait, and what `TicketManager.state_of` raises.
         """
         # It listens before it looks, so that no commit falls between a look and the wait.
         with self._listen(event_id) as listener:
-            page = self._page(listener.event, after, limit)
+            page = self._page(listener.event, after, limit, deadline)
             if page.changes or not wait_s:
                 return page
             if not self._waiters.acquire(blocking=False):
@@ -101,8 +105,10 @@ class ChangeFeed:
             try:
                 before_wait()
                 began_s = self._clock.monotonic()
-                while not page.changes and self._wait(listener, page.next_version, began_s + wait_s):
-                    page = self._page(listener.event, page.next_version, limit)
+                # The last look has some time too, however long the first one took.
+                until_s, deadline = began_s + wait_s, max(deadline, began_s + LOOK_S_MIN) + wait_s
+                while not page.changes and self._wait(listener, page.next_version, until_s, deadline):
+                    page = self._page(listener.event, page.next_version, limit, deadline)
                 return page._replace(waited_s=self._clock.monotonic() - began_s)
             finally:
                 self._waiters.release()
@@ -138,7 +144,7 @@ class ChangeFeed:
                 if not followed.signals:
                     del self._followed[event_id]
 
-    def _wait(self, listener: _Listener, after: int, until_s: float) -> bool:
+    def _wait(self, listener: _Listener, after: int, until_s: float, deadline: float) -> bool:
         """Until the event has a version after `after`. False: the time is over, or the worker ends."""
         followed, signal = listener
         while followed.version <= after:
@@ -146,7 +152,7 @@ class ChangeFeed:
             if left_s <= 0 or self._is_stopped:
                 return False
             if not signal.wait(min(left_s, LOOK_EVERY_S)) and self._is_turn_to_look(followed):
-                self._look(followed)
+                self._look(followed, deadline)
         return True
 
     def _is_turn_to_look(self, followed: _FollowedEvent) -> bool:
@@ -158,24 +164,24 @@ class ChangeFeed:
                 followed.looked_s = now_s
             return is_turn
 
-    def _look(self, followed: _FollowedEvent) -> EventState:
-        state = self._manager.state_of(followed.event_id)
+    def _look(self, followed: _FollowedEvent, deadline: float) -> EventState:
+        state = self._manager.state_of(followed.event_id, within_s=deadline - self._clock.monotonic())
         followed.looked_s = self._clock.monotonic()
         self.notice(followed.event_id, state.version)
         return state
 
     # Pages, and the windows that they are cut from.
 
-    def _page(self, followed: _FollowedEvent, after: int, limit: int) -> Page:
-        state = self._look(followed)
+    def _page(self, followed: _FollowedEvent, after: int, limit: int, deadline: float) -> Page:
+        deadline = min(deadline, self._clock.monotonic() + self._deadline_s)
+        state = self._look(followed, deadline)
         if after > state.version:
             raise AfterTheLastChange
         if after == state.version:
             self._keep(_Window(state))  # so that the next changes need not be folded from the first one on
             return Page([], after)
-        deadline = self._clock.monotonic() + self._deadline_s
         # One reads for all who follow the event; the others find what it has told.
-        if not followed.reading.acquire(timeout=self._deadline_s):
+        if not followed.reading.acquire(timeout=max(0.0, deadline - self._clock.monotonic())):
             raise StorageUnavailable
         try:
             return self._cut(followed.event_id, after, limit, state, deadline)

@@ -56,6 +56,11 @@ def left_s() -> float:
     return max(LEFT_S_MIN, parts.config.request_deadline_s - spent_s)
 
 
+def request_deadline() -> float:
+    """When the time of the current request is over, on the clock's `monotonic()`."""
+    return services().clock.monotonic() + left_s()
+
+
 def is_late() -> bool:
     """Whether the time of the current request is over: what it has not begun by now it should leave."""
     return left_s() <= LEFT_S_MIN

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from flask import Flask
@@ -19,6 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from ticketing.accounts import Accounts
+from ticketing import services
 from ticketing.api import auth, limits, problems
 from ticketing.clock import Clock, SystemClock
 from ticketing.config import Config
@@ -78,6 +80,8 @@ def make_app(
     counter = counter or limits.make_counter(config, clock)
     app = Flask("scratch", static_folder=None)
     init_request_logging(app, clock)
+    app.extensions[services.EXTENSION] = SimpleNamespace(config=config, clock=clock)  # all that a deadline needs
+    app.before_request(services.begin_request)
     accounts = Accounts(users or FakeUsers(), clock, auth.first_admin(config))
     auth.init_auth(app, config, accounts, counter, clock)
     problems.register_error_handlers(app)

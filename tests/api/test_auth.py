@@ -7,12 +7,12 @@ import logging
 import threading
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from flask import Flask
@@ -26,9 +26,10 @@ from ticketing.accounts import Accounts
 from ticketing.api import auth, limits
 from ticketing.api.auth import Authenticator, Caller, Role
 from ticketing.config import Config
+from ticketing.errors import StorageUnavailable
 
 from .conftest import CHEAP_HASH, SteppingClock, check_problem, count_no_attempts, refused
-from .scratch import make_app
+from .scratch import FakeUsers, make_app
 
 pytestmark = pytest.mark.usefixtures("cheap_hashes")
 
@@ -121,6 +122,11 @@ def add_account(app: Flask, user_id: str, password: str, role: Role) -> None:
     """Give the app another user."""
     accounts: Accounts = app.extensions[auth.EXTENSION].accounts
     assert accounts.register(user_id, role, generate_password_hash(password, CHEAP_HASH))
+
+
+def away(user_ids: Iterable[str], deadline: float) -> NoReturn:
+    """What MongoDB says when it does not answer."""
+    raise StorageUnavailable
 
 
 def json_of(response: TestResponse) -> Any:
@@ -547,6 +553,17 @@ class TestFailures:
             assert client.get("/staff", auth=ADMIN).status_code == 200
         challenged(client.get("/open", auth=WRONG))
         refused(client.get("/staff", auth=ADMIN), 429, "rate_limited")
+
+    def test_storage_away(self, clock: SteppingClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While nobody can know whether a password is right, none counts as wrong."""
+        users = FakeUsers()
+        app = make_app(CONFIG, clock, users=users)
+        add_account(app, "ada", ADMIN[1], Role.CUSTOMER)
+        with monkeypatch.context() as patch:
+            patch.setattr(users, "find", away)
+            for _ in range(auth.FAILURES_MAX + 1):
+                refused(app.test_client().get("/open", auth=("ada", ADMIN[1])), 503, "storage_unavailable")
+        assert app.test_client().get("/open", auth=("ada", ADMIN[1])).status_code == 200
 
     def test_counter_away(self, clock: SteppingClock) -> None:
         """When the shared counter is away this process counts by itself: guesses are never free."""

@@ -17,6 +17,8 @@ from ticketing.services import EXTENSION
 
 from .conftest import ADMIN, CUSTOMER, Api, Json, MakeApp, add_account, count_no_attempts
 
+Credentials = tuple[str, str]
+
 OWNER = ("ada", "a password of ada's")
 ORGANIZER = ("olga", "a password of an organizer")
 OTHER_ORGANIZER = ("otto", "a password of another organizer")
@@ -83,18 +85,21 @@ NEW_PASSWORD = "another good passphrase"
 
 
 class Props:
-    """What the requests are about, made when it is asked for: an event of ORGANIZER and the owner's order in it, a
+    """What the requests are about, made when it is asked for: an event of the organizer and the owner's order in it, a
     user, a refresh token."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, organizer: Credentials = ORGANIZER, owner: Credentials = OWNER) -> None:
+        self.owner_id = owner[0]
         self._api = api
+        self._organizer = organizer
+        self._owner = owner
 
     @cached_property
     def event_id(self) -> str:
-        """An event in which OWNER has an order."""
+        """An event in which the owner has an order."""
         event_id = uuid4().hex
-        assert self._api.initialize(event_id=event_id, auth=ORGANIZER).status_code == 201
-        self.order = self._api.post("/book", {"event_id": event_id}, auth=OWNER).json
+        assert self._api.initialize(event_id=event_id, auth=self._organizer).status_code == 201
+        self.order = self._api.post("/book", {"event_id": event_id}, auth=self._owner).json
         return event_id
 
     @property
@@ -112,14 +117,21 @@ class Props:
 
     @cached_property
     def webhook_id(self) -> str:
-        """One of ORGANIZER's."""
+        """One of the organizer's."""
         webhook = {"event_id": self.event_id, "url": "https://example.com/"}
-        return str(self._api.post("/webhooks", webhook, auth=ORGANIZER).json["webhook_id"])
+        return str(self._api.post("/webhooks", webhook, auth=self._organizer).json["webhook_id"])
 
     @cached_property
     def refresh_token(self) -> str:
-        """One of OWNER's."""
-        return str(self._api.client.post("/auth/token", auth=OWNER).json["refresh_token"])
+        """One of the owner's."""
+        return str(self._api.client.post("/auth/token", auth=self._owner).json["refresh_token"])
+
+    def fill_in(self, path: str) -> str:
+        """A path with these in the place of its parameters."""
+        for name in ("event_id", "order_id", "user_id", "webhook_id"):
+            if f"<{name}>" in path:
+                path = path.replace(f"<{name}>", getattr(self, name))
+        return path.replace("<path:filename>", "swagger-ui.css")
 
 
 BODIES: dict[str, Callable[[Props], Json]] = {
@@ -127,7 +139,7 @@ BODIES: dict[str, Callable[[Props], Json]] = {
     "POST /book": lambda props: {"event_id": props.event_id, "user_id": "ben"},
     "POST /bookings/bulk": lambda props: {"event_id": props.event_id, "orders": [{"user_id": "ben"}]},
     "POST /orders/<order_id>/transfer": lambda props: {"to_user_id": "ben"},
-    "POST /cancel": lambda props: {"event_id": props.event_id, "user_id": OWNER[0]},
+    "POST /cancel": lambda props: {"event_id": props.event_id, "user_id": props.owner_id},
     "POST /users": lambda props: {"user_id": uuid4().hex, "password": NEW_PASSWORD},
     "PATCH /users/me": lambda props: {"current_password": "not the password", "password": NEW_PASSWORD},
     "PATCH /users/<user_id>": lambda props: {"role": "organizer"},
@@ -136,7 +148,10 @@ BODIES: dict[str, Callable[[Props], Json]] = {
     "PATCH /events/<event_id>": lambda props: {"venue": props.event_id},
     "POST /webhooks": lambda props: {"event_id": props.event_id, "url": "https://example.com/"},
 }
-QUERIES = {"POST /webhooks/<webhook_id>/replay": "?after=0", "GET /orders": f"?user_id={OWNER[0]}"}
+QUERIES: dict[str, Callable[[Props], str]] = {
+    "POST /webhooks/<webhook_id>/replay": lambda props: "?after=0",
+    "GET /orders": lambda props: f"?user_id={props.owner_id}",
+}
 HEADERS = {"PATCH /events/<event_id>": {"If-Match": "*"}}
 
 
@@ -157,11 +172,7 @@ def met(app: Flask, row: str, method: str | None = None) -> str:
         populate(app)
         props = Props(api)
         row_method, path = row.split()
-        for name in ("event_id", "order_id", "user_id", "webhook_id"):
-            if f"<{name}>" in path:
-                path = path.replace(f"<{name}>", getattr(props, name))
-        path = path.replace("<path:filename>", "swagger-ui.css")
-        path += QUERIES.get(row, "")
+        path = props.fill_in(path) + (QUERIES[row](props) if row in QUERIES else "")
         body = BODIES[row](props) if row in BODIES else None
         headers = dict(HEADERS.get(row, {}))
         options: Json = {"auth": credentials}

@@ -47,10 +47,23 @@ def test_a_booking_after_a_look_at_its_name(
     api = Api(app)
     api.initialize()
     parts = app.extensions["ticketing"]
-    monkeypatch.setattr(parts.accounts, "recent", lambda user_id: parts.clock.sleep(look_s))
+    monkeypatch.setattr(parts.accounts, "recent", lambda user_id, deadline: parts.clock.sleep(look_s))
     allowed_s.clear()
     assert api.book("ben").status_code == 201
     assert allowed_s == [pytest.approx(left_s)]
+
+
+def test_the_time_begins_when_the_request_is_there(
+    app: Flask, allowed_s: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its client took to send it."""
+    api = Api(app)
+    api.initialize()
+    clock = app.extensions["ticketing"].clock
+    monkeypatch.setattr("ticketing.api.admission.read_body", lambda request: clock.sleep(8.0))
+    allowed_s.clear()
+    assert api.book("ben").status_code == 201
+    assert allowed_s == [pytest.approx(DEADLINE_S)]
 
 
 def test_a_cancellation_after_a_look_at_its_event(app: Flask, allowed_s: list[float]) -> None:

@@ -150,6 +150,25 @@ def test_an_interrupted_erasure_is_completed(
     assert without_names(orders(there)) == before
 
 
+def test_an_erasure_without_time_left_is_completed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has no time left for an event leaves it to the repeat, and does not take the storage for away."""
+    clock, real_find = api.services.clock, Names.events_naming
+
+    def find_slowly(*args: Any) -> list[str]:
+        found = real_find(*args)
+        clock.sleep(5.8)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Names, "events_naming", find_slowly)
+        refused(api.client.delete("/users/me", auth=ADA), 503, "storage_unavailable")
+    assert clock.monotonic() == pytest.approx(5.8 + RECENT_S)
+    assert api.status()["booked_tickets"] == 2
+    assert api.client.delete("/users/me", auth=ADA).status_code == 204
+    assert places(api, ADA[0]) == []
+    in_order(api)
+
+
 def break_off(patch: pytest.MonkeyPatch, api: Api, at: str) -> None:
     """Let a step of the erasure fail; `replace 2` is the second event."""
     name, _, number = at.partition(" ")

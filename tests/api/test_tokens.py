@@ -219,7 +219,7 @@ class TestRefreshTokens:
         sessions = api.services.sessions
         together = threading.Barrier(8)
 
-        def rotate(family: bytes, digest: bytes, to: bytes, expires_at: datetime) -> Any:
+        def rotate(family: bytes, digest: bytes, to: bytes, *args: Any) -> Any:
             found = sessions._collection.find_one({"_id": family, "digest": digest})
             together.wait()
             rotated = found and sessions._collection.find_one_and_update({"_id": family}, {"$set": {"digest": to}})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -170,7 +172,7 @@ class TestPages:
             raise StorageUnavailable
 
         with monkeypatch.context() as patch:
-            patch.setattr(worker.manager, "state_of", lambda event_id, state=worker.manager.state_of(EVENT): state)
+            patch.setattr(worker.manager, "state_of", lambda event_id, state=worker.manager.state_of(EVENT), **_: state)
             patch.setattr(ledger, "read", fails_after_a_page)
             with pytest.raises(StorageUnavailable):
                 worker.page(2)
@@ -226,6 +228,24 @@ class TestWaiting:
         page = worker.page(1, wait_s=0.05)
         assert (page.changes, page.next_version) == ([], 1)
         assert page.waited_s >= 0.05
+
+    def test_the_wait_comes_on_top_of_the_deadline(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each look has what is left of the time of the request, without the wait; the last ones have a moment at
+        least."""
+        given: list[float] = []
+        real: Callable[..., EventState] = worker.manager.state_of
+
+        def state_of(event_id: str, *, within_s: float) -> EventState:
+            given.append(within_s)
+            if len(given) == 2:  # by the one who waits
+                worker.book("a")
+            return real(event_id)
+
+        monkeypatch.setattr(worker.manager, "state_of", state_of)
+        monkeypatch.setattr(feed_module, "LOOK_EVERY_S", 0.01)
+        assert worker.feed.page(EVENT, 1, 10, 5.0, deadline=time.monotonic() + 0.5).next_version == 2
+        assert given[0] == pytest.approx(0.5, abs=0.2)
+        assert given[1:] == [pytest.approx(feed_module.LOOK_S_MIN + 5.0, abs=0.5)] * 2
 
     def test_who_has_changes_to_read_does_not_wait(self, worker: Worker) -> None:
         """The wait is for an empty page only."""
@@ -290,8 +310,8 @@ def count_looks(worker: Worker, looks: list[str]) -> None:
     """Note each question for the state."""
     real: Callable[[str], EventState] = worker.manager.state_of
 
-    def state_of(event_id: str) -> EventState:
+    def state_of(event_id: str, **options: Any) -> EventState:
         looks.append(threading.current_thread().name)
-        return real(event_id)
+        return real(event_id, **options)
 
-    worker.manager.state_of = state_of  # type: ignore[method-assign, assignment]
+    worker.manager.state_of = state_of  # type: ignore[method-assign]

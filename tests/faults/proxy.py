@@ -57,6 +57,11 @@ class Proxy:
         """Where clients reach mongod through it. directConnection: they must not be told of the way around it."""
         return f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/?directConnection=true"
 
+    @property
+    def connections(self) -> int:
+        """How many clients have made."""
+        return len(self._threads) - 1
+
     def __enter__(self) -> Proxy:
         self._threads[0].start()
         return self

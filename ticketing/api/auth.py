@@ -37,7 +37,9 @@ from ..config import Config
 from ..current import asked, facts
 from ..domain.accounts import Account
 from ..domain.accounts import Role as Role
+from ..errors import StorageUnavailable
 from ..passwords import normal
+from ..services import request_deadline
 from .bearer import AccessTokens
 from .problems import ApiProblem
 
@@ -104,7 +106,8 @@ class Authenticator:
     - Whatever is not remembered is hashed, `hashes_max` at a time: scrypt takes 32 MiB each. The same credentials
       are hashed by one thread after the other: the next ones find them remembered when their turn comes.
     - An unknown user is hashed as well: the time of the answer does not tell who has an account.
-    - Each hash takes one of `FAILURES_MAX` attempts of the address, and success gives it back. An address
+    - Each hash takes one of `FAILURES_MAX` attempts of the address, and success gives it back, as does a storage
+      that does not answer. An address
       without attempts left is refused before the hash, right password or wrong; what is remembered passes,
       from that address too, because it costs nothing and tells nothing.
     """
@@ -131,17 +134,20 @@ class Authenticator:
         self._remembered: OrderedDict[bytes, tuple[str, str, float]] = OrderedDict()
         self._turns: dict[bytes, _Turn] = {}
 
-    def check(self, user_id: str, password: str, address: str) -> Account | None:
-        """Whose credentials these are, None when they are wrong. Raises TooManyFailures, StorageUnavailable."""
+    def check(self, user_id: str, password: str, address: str, deadline: float) -> Account | None:
+        """Whose credentials these are, None when they are wrong.
+
+        `deadline` is a time on the clock's `monotonic()`. Raises TooManyFailures, StorageUnavailable.
+        """
         fingerprint = self._fingerprint(user_id, password)
-        if account := self._recall(fingerprint):
+        if account := self._recall(fingerprint, deadline):
             return account
-        with self._turn(fingerprint):
+        with self._turn(fingerprint, deadline):
             # Again: the thread before this one may have had the same credentials.
-            if account := self._recall(fingerprint):
+            if account := self._recall(fingerprint, deadline):
                 return account
             self._take_attempt(address)
-            account = self.accounts.fresh(user_id)
+            account = self._account(user_id, address, deadline)
             password_hash = account.password_hash if account else self._nobody
             with self._hashes:
                 is_right = check_password_hash(password_hash, password)
@@ -152,10 +158,10 @@ class Authenticator:
             self._remember(fingerprint, account)
             return account
 
-    def check_token(self, token: str) -> Account | None:
+    def check_token(self, token: str, deadline: float) -> Account | None:
         """Whose access token this is, None when it is none or has ended. Raises StorageUnavailable."""
         holder = self.tokens.read(token)
-        return self.accounts.still(*holder) if holder else None
+        return self.accounts.still(*holder, deadline) if holder else None
 
     def hash(self, password: str) -> str:
         """The hash of a new password, in its turn."""
@@ -163,19 +169,30 @@ class Authenticator:
             return hash_password(password)
 
     @contextmanager
-    def _turn(self, fingerprint: bytes) -> Iterator[None]:
-        """Wait for those who came before with the same credentials."""
+    def _turn(self, fingerprint: bytes, deadline: float) -> Iterator[None]:
+        """Wait for those who came before with the same credentials; no longer than they wait for the storage."""
         with self._lock:
             turn = self._turns.setdefault(fingerprint, _Turn())
             turn.wanted_by += 1
         try:
-            with turn.lock:
+            if not turn.lock.acquire(timeout=max(0.0, deadline - self._clock.monotonic())):
+                raise StorageUnavailable
+            try:
                 yield
+            finally:
+                turn.lock.release()
         finally:
             with self._lock:
                 turn.wanted_by -= 1
                 if not turn.wanted_by:
                     del self._turns[fingerprint]
+
+    def _account(self, user_id: str, address: str, deadline: float) -> Account | None:
+        try:
+            return self.accounts.fresh(user_id, deadline)
+        except StorageUnavailable:
+            self._give_attempt_back(address)  # nobody knows whether it would have failed
+            raise
 
     def _take_attempt(self, address: str) -> None:
         count, resets_in_s = self._attempts.hit_strictly(_attempts_key(address), FAILURES_WINDOW_S)
@@ -190,9 +207,9 @@ class Authenticator:
         text = f"{len(user_id)}:{user_id}{password}"
         return hmac.digest(self._key, text.encode(), "sha256")
 
-    def _recall(self, fingerprint: bytes) -> Account | None:
+    def _recall(self, fingerprint: bytes, deadline: float) -> Account | None:
         user_id, stamp, until_s = self._remembered.get(fingerprint, ("", "", 0.0))
-        return self.accounts.still(user_id, stamp) if self._clock.monotonic() < until_s else None
+        return self.accounts.still(user_id, stamp, deadline) if self._clock.monotonic() < until_s else None
 
     def _remember(self, fingerprint: bytes, account: Account) -> None:
         now_s = self._clock.monotonic()
@@ -367,7 +384,7 @@ def _verify(user_id: str, password: str) -> Account | None:
         # This is also what flask-httpauth passes when there are no credentials to be read.
         return None
     try:
-        return authenticator().check(user_id, password, client_address())
+        return authenticator().check(user_id, password, client_address(), request_deadline())
     except TooManyFailures as error:
         raise ApiProblem(
             HTTPStatus.TOO_MANY_REQUESTS,
@@ -377,12 +394,12 @@ def _verify(user_id: str, password: str) -> Account | None:
 
 
 def _verify_token(token: str | None) -> Account | None:
-    return authenticator().check_token(token) if token else None
+    return authenticator().check_token(token, request_deadline()) if token else None
 
 
 def refuse(status: int) -> NoReturn:
     """Raise the problem of a request without the right credentials (401), or with too little right (403)."""
-    if not authenticator().accounts.exist():
+    if not authenticator().accounts.exist(request_deadline()):
         raise ApiProblem.named("authentication_not_configured")
     # RFC 9110, section 15.5.2: a 401 says how to authenticate.
     if status != HTTPStatus.UNAUTHORIZED:

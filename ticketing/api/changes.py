@@ -12,7 +12,7 @@ from .. import logs
 from ..errors import EventNotFound
 from ..feed import AfterTheLastChange
 from ..ids import is_event_id
-from ..services import services
+from ..services import request_deadline, services
 from . import admission, auth, permissions
 from .auth import Role
 from .bodies import StrictParser
@@ -40,7 +40,7 @@ def changes(query: dict[str, Any], event_id: str) -> Any:
     permissions.require_staff_of_event(event_id)
     try:
         page = services().feed.page(
-            event_id, query["after"], query["limit"], query["wait"], before_wait=admission.leave
+            event_id, query["after"], query["limit"], query["wait"], admission.leave, request_deadline()
         )
     except AfterTheLastChange:
         raise ApiProblem(422, members={"errors": {"after": ["The event has not come to this version."]}}) from None

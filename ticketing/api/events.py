@@ -15,7 +15,7 @@ from ..domain.commands import CancelEvent, Update
 from ..domain.model import EventState, EventStatus, Order, OrderStatus
 from ..errors import EventNotFound, LedgerDamaged, StorageUnavailable
 from ..ids import is_event_id
-from ..services import is_late, left_s, services
+from ..services import is_late, left_s, request_deadline, services
 from ..storage.catalog import Place
 from . import auth, exports, permissions
 from .answers import caller_id, headers_of, json_answer, seen_event
@@ -75,11 +75,12 @@ def events(query: dict[str, Any]) -> Any:
     Those that begin first come first, those without a time last. `status` is that of this moment. A page may have
     fewer events than `limit`, and a `next` all the same.
     """
-    parts, at = services(), services().clock.now()
-    deadline = parts.clock.monotonic() + left_s()
+    at = services().clock.now()
     status = EventStatus(query["status"]) if "status" in query else None
     after = _place_after(query)
-    listed = parts.catalog.page(query["limit"], at, deadline, status=status, text=query.get("q"), after=after)
+    listed = services().catalog.page(
+        query["limit"], at, request_deadline(), status=status, text=query.get("q"), after=after
+    )
     states = [event or _folded(event_id) for event_id, event in listed.events]
     seen = [SeenEvent(state, at) for state in states if state is not None]
     items = [event for event in seen if status in (None, event.status)]

@@ -18,7 +18,7 @@ from ..domain.model import EventState, Order
 from ..errors import EventNotFound, LedgerDamaged, OrderNotFound
 from ..ids import event_id_of, new_order_id
 from ..passwords import normal
-from ..services import is_late, left_s, services
+from ..services import is_late, left_s, request_deadline, services
 from . import auth, permissions
 from .answers import caller_id, headers_of
 from .bodies import StrictParser
@@ -64,10 +64,8 @@ def history(order_id: str) -> Any:
     and nobody else sees any.
     """
     state, found = _readable(order_id)
-    parts = services()
-    deadline = parts.clock.monotonic() + left_s()
     try:
-        transitions = parts.orders.transitions_of(state.event_id, order_id, found.version, deadline)
+        transitions = services().orders.transitions_of(state.event_id, order_id, found.version, request_deadline())
     except LedgerContradiction as contradiction:
         raise LedgerDamaged(state.event_id, str(contradiction)) from contradiction
     is_staff, is_owner = permissions.is_staff_of(state.event), permissions.is_owner(found)
@@ -139,8 +137,8 @@ def orders(query: dict[str, Any]) -> Any:
     after = text_after(query)
     if after and not _CURSOR.fullmatch(after):
         raise no_cursor()
-    parts, limit = services(), query["limit"]
-    order_ids = parts.orders.ids_of(user_id, after, limit + 1, parts.clock.monotonic() + left_s())
+    limit = query["limit"]
+    order_ids = services().orders.ids_of(user_id, after, limit + 1, request_deadline())
     items: list[dict[str, Any]] = []
     looked_at = 0
     for event_id, of_event in groupby(order_ids[:limit], lambda order_id: order_id.partition(".")[0]):

@@ -17,7 +17,7 @@ from ..domain.model import Event, EventState, Order, RequestKey
 from ..errors import EventNotFound, OrderNotFound
 from ..ids import event_id_of
 from ..passwords import normal
-from ..services import left_s, services
+from ..services import left_s, request_deadline, services
 from .auth import Caller, Role, current_caller, refuse
 from .problems import ApiProblem
 
@@ -37,7 +37,7 @@ def user_to_book_for(user_id: str | None) -> str:
         refuse(HTTPStatus.UNAUTHORIZED)
     if user_id is None:
         raise ApiProblem(422, members={"errors": {"user_id": ["Needed where no credentials are sent."]}})
-    if services().accounts.recent(normal(user_id)) is not None:
+    if services().accounts.recent(normal(user_id), request_deadline()) is not None:
         refuse(HTTPStatus.UNAUTHORIZED)
     return user_id
 
@@ -92,7 +92,7 @@ def may_read(state: EventState, order: Order) -> bool:
     """Whether the caller, who has its id, may read this order."""
     if is_staff_of(state.event) or is_owner(order):
         return True
-    return not order.is_authenticated or services().accounts.recent(order.user_id) is None
+    return not order.is_authenticated or services().accounts.recent(order.user_id, request_deadline()) is None
 
 
 def event_of_order_to_change(

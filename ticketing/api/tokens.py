@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from flask_smorest import Blueprint
 
 from ..domain.accounts import Account
-from ..services import services
+from ..services import request_deadline, services
 from ..storage.sessions import Session
 from . import auth
 from .auth import authenticator, current_account
@@ -82,9 +82,8 @@ def token() -> Any:
     _refuse_without_key()
     account, refresh_token = current_account(), RefreshToken.new()
     expires_at = services().clock.now() + REFRESH_LIFETIME
-    services().sessions.add(
-        Session(refresh_token.family, account.user_id, account.stamp, refresh_token.digest, expires_at)
-    )
+    session = Session(refresh_token.family, account.user_id, account.stamp, refresh_token.digest, expires_at)
+    services().sessions.add(session, request_deadline())
     return _tokens(account, refresh_token), 200, NO_STORE
 
 
@@ -111,10 +110,11 @@ def refresh(body: dict[str, Any]) -> Any:
         raise _invalid()
     following = RefreshToken.new(used.family)
     now = services().clock.now()
-    session = services().sessions.rotate(used.family, used.digest, following.digest, now + REFRESH_LIFETIME)
-    account = session and services().accounts.still(session.user_id, session.stamp)
+    sessions = services().sessions
+    session = sessions.rotate(used.family, used.digest, following.digest, now + REFRESH_LIFETIME, request_deadline())
+    account = session and services().accounts.still(session.user_id, session.stamp, request_deadline())
     if session is None or account is None or account.pseudonym is not None or session.expires_at <= now:
-        services().sessions.remove(used.family)
+        sessions.remove(used.family, request_deadline())
         raise _invalid()
     return _tokens(account, following), 200, NO_STORE
 
@@ -129,7 +129,7 @@ def revoke(body: dict[str, Any]) -> None:
     Ends a login by any of its refresh tokens. An unknown one is no error (RFC 7009, 2.2).
     """
     if (ended := RefreshToken.parsed(body["refresh_token"])) is not None:
-        services().sessions.remove(ended.family)
+        services().sessions.remove(ended.family, request_deadline())
 
 
 def _tokens(account: Account, refresh_token: RefreshToken) -> dict[str, Any]:

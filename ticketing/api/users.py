@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 
 from ..domain.accounts import Account
 from ..passwords import normal, weakness
-from ..services import services
+from ..services import request_deadline, services
 from . import auth
 from .auth import Role, authenticator, current_account
 from .bodies import StrictParser
@@ -55,7 +55,8 @@ def register(body: dict[str, Any]) -> Any:
         auth.refuse(HTTPStatus.FORBIDDEN if caller else HTTPStatus.UNAUTHORIZED)
     if not is_admin and role is not Role.CUSTOMER:
         auth.refuse(HTTPStatus.FORBIDDEN if caller else HTTPStatus.UNAUTHORIZED)
-    account = services().accounts.register(body["user_id"], role, _hash(body["password"], body["user_id"]))
+    password_hash = _hash(body["password"], body["user_id"])
+    account = services().accounts.register(body["user_id"], role, password_hash, request_deadline())
     if account is None:
         raise ApiProblem.named("user_exists")
     return account, 201, {"Location": url_for("users.user", user_id=account.user_id)}
@@ -71,7 +72,7 @@ def users(query: dict[str, Any]) -> Any:
 
     By id; the admin of the settings is not among them.
     """
-    found = services().accounts.page(text_after(query), query["limit"] + 1)
+    found = services().accounts.page(text_after(query), query["limit"] + 1, request_deadline())
     body, headers = page_of(iter(found), query["limit"], lambda account: account, lambda account: account.user_id)
     return body, 200, headers
 
@@ -192,11 +193,11 @@ def remove(user_id: str) -> None:
 def _erase(user_id: str) -> bool:
     _refuse_first_admin(user_id)
     caller = current_account().user_id
-    return services().erasure.erase(user_id, by=caller)
+    return services().erasure.erase(user_id, caller, request_deadline())
 
 
 def _account_of(user_id: str) -> Account:
-    account = services().accounts.fresh(normal(user_id))
+    account = services().accounts.fresh(normal(user_id), request_deadline())
     if account is None:
         raise _not_found()
     return account
@@ -205,10 +206,10 @@ def _account_of(user_id: str) -> Account:
 def _changed(account: Account, body: dict[str, Any]) -> Account:
     role = Role(body["role"]) if "role" in body else None
     password_hash = _hash(body["password"], account.user_id) if "password" in body else None
-    changed = services().accounts.change(account, role=role, password_hash=password_hash)
+    changed = services().accounts.change(account, request_deadline(), role=role, password_hash=password_hash)
     if changed is None:
         raise ApiProblem.named("user_changed")
-    services().sessions.remove_of(account.user_id)
+    services().sessions.remove_of(account.user_id, request_deadline())
     return changed
 
 

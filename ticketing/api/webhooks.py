@@ -14,8 +14,8 @@ from flask_smorest import Blueprint
 from ..addresses import is_address, is_public
 from ..errors import EventNotFound, IdempotencyKeyReused
 from ..ids import is_event_id
-from ..services import services
-from ..storage.webhooks import Subscription
+from ..services import left_s, services
+from ..storage.webhooks import Subscription, Webhooks
 from . import auth, permissions
 from .auth import Caller, Role
 from .bodies import StrictParser
@@ -58,8 +58,7 @@ def subscribe(body: dict[str, Any]) -> Any:
     _check_url(body["url"], services().config.webhooks_allow_private)
     if event_id is not None:
         # A look for an admin too: for what there is not he gets 404.
-        permissions.require_staff_of(services().manager.state_of(event_id))
-    parts = services()
+        permissions.require_staff_of(services().manager.state_of(event_id, within_s=left_s()))
     subscription = Subscription(
         webhook_id=_new_id(key_scope(caller.user_id)),
         url=body["url"],
@@ -67,13 +66,13 @@ def subscribe(body: dict[str, Any]) -> Any:
         types=body.get("types"),
         secret="whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode(),
         created_by=caller.user_id,
-        created_at=parts.clock.now(),
+        created_at=services().clock.now(),
         fingerprint=key and key.fingerprint,
     )
     headers = {"Location": url_for("webhooks.webhook", webhook_id=subscription.webhook_id)}
-    if parts.webhooks.add(subscription):
+    if _webhooks().add(subscription):
         return subscription, 201, headers
-    first = parts.webhooks.find(subscription.webhook_id)
+    first = _webhooks().find(subscription.webhook_id)
     if first is None or first.fingerprint != subscription.fingerprint:
         raise IdempotencyKeyReused
     return first, 201, headers | {REPLAYED_HEADER: "true"}
@@ -91,7 +90,7 @@ def webhooks(query: dict[str, Any]) -> Any:
     """
     caller = _caller()
     created_by = None if caller.role is Role.ADMIN else caller.user_id
-    found = services().webhooks.find_all(created_by, query["after"], query["limit"] + 1)
+    found = _webhooks().find_all(created_by, query["after"], query["limit"] + 1)
     if len(found) <= query["limit"]:
         return {"items": found, "next": None}
     cursor = found[-2].webhook_id
@@ -120,7 +119,7 @@ def unsubscribe(webhook_id: str) -> Response:
 
     What is just being delivered may still arrive.
     """
-    services().webhooks.remove(_find(webhook_id).webhook_id)
+    _webhooks().remove(_find(webhook_id).webhook_id)
     return Response(status=204)
 
 
@@ -137,7 +136,7 @@ def deliveries(query: dict[str, Any], webhook_id: str) -> Any:
     100 at most, the newest first.
     """
     found = _find(webhook_id)
-    return {"items": services().webhooks.deliveries(found.webhook_id, query["limit"]), "next": None}
+    return {"items": _webhooks().deliveries(found.webhook_id, query["limit"]), "next": None}
 
 
 @blueprint.post("/webhooks/<webhook_id>/replay")
@@ -167,19 +166,24 @@ def replay(query: dict[str, Any], webhook_id: str) -> Any:
         raise _wrong("event_id", "This webhook is for another event.")
     if not is_event_id(event_id):
         raise EventNotFound(event_id)
-    if query["after"] > services().manager.state_of(event_id).version:
+    if query["after"] > services().manager.state_of(event_id, within_s=left_s()).version:
         raise _wrong("after", "The event has not come to this version.")
-    services().webhooks.replay(found.webhook_id, event_id, query["after"])
+    _webhooks().replay(found.webhook_id, event_id, query["after"])
     return _find(webhook_id)
 
 
 def _find(webhook_id: str) -> Subscription:
     """A webhook of the caller's. Raises `ApiProblem` 404 for another's too: nobody learns that it is there."""
     caller = _caller()
-    found = services().webhooks.find(webhook_id)
+    found = _webhooks().find(webhook_id)
     if found is None or (caller.role is not Role.ADMIN and found.created_by != caller.user_id):
         raise ApiProblem.named("webhook_not_found")
     return found
+
+
+def _webhooks() -> Webhooks:
+    """All of them, for as long as the request may take."""
+    return services().webhooks.within(left_s())
 
 
 def _caller() -> Caller:

@@ -8,6 +8,7 @@ same token one succeeds. MongoDB removes what has expired.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from ..clock import Clock
 from .retries import retried
 
 COLLECTION = "sessions"
+
+DEADLINE_S = 3.0
+"""What one call may take."""
 
 
 class Session(NamedTuple):
@@ -32,41 +36,42 @@ class Session(NamedTuple):
 class Sessions:
     """All families. Safe to share between threads.
 
-    A `deadline` is a time on the clock's `monotonic()`, `deadline_s` seconds from each call on. Past it every method
-    raises `StorageUnavailable`.
+    A `deadline` is a time on the clock's `monotonic()`. Past it, or `DEADLINE_S` after the call, every method raises
+    `StorageUnavailable`.
     """
 
-    def __init__(self, collection: Collection[dict[str, Any]], clock: Clock, deadline_s: float = 3.0) -> None:
+    def __init__(self, collection: Collection[dict[str, Any]], clock: Clock) -> None:
         self._collection = collection
         self._clock = clock
-        self._deadline_s = deadline_s
 
-    def add(self, session: Session) -> None:
+    def add(self, session: Session, deadline: float = math.inf) -> None:
         """Write a new family."""
         document = _document(session)
         # Replaced by itself where an earlier try has arrived: its id is random, nobody else's is the same.
-        self._retried(lambda: self._collection.replace_one({"_id": session.family}, document, upsert=True))
+        self._retried(deadline, lambda: self._collection.replace_one({"_id": session.family}, document, upsert=True))
 
-    def rotate(self, family: bytes, digest: bytes, to: bytes, expires_at: datetime) -> Session | None:
+    def rotate(
+        self, family: bytes, digest: bytes, to: bytes, expires_at: datetime, deadline: float = math.inf
+    ) -> Session | None:
         """Put `to` in the place of `digest`, and return the family as it was; None where its secret is another."""
         # Or `to` itself: an earlier try of ours may have arrived.
         query = {"_id": family, "digest": {"$in": [digest, to]}}
         change = {"$set": {"digest": to, "expires_at": expires_at}}
-        found = self._retried(lambda: self._collection.find_one_and_update(query, change))
+        found = self._retried(deadline, lambda: self._collection.find_one_and_update(query, change))
         if found is None:
             return None
         return Session(family, found["user_id"], found["stamp"], found["digest"], found["expires_at"])
 
-    def remove(self, family: bytes) -> None:
+    def remove(self, family: bytes, deadline: float = math.inf) -> None:
         """End a family: none of its tokens is worth anything any more."""
-        self._retried(lambda: self._collection.delete_one({"_id": family}))
+        self._retried(deadline, lambda: self._collection.delete_one({"_id": family}))
 
-    def remove_of(self, user_id: str) -> None:
+    def remove_of(self, user_id: str, deadline: float = math.inf) -> None:
         """End all families of a user."""
-        self._retried(lambda: self._collection.delete_many({"user_id": user_id}))
+        self._retried(deadline, lambda: self._collection.delete_many({"user_id": user_id}))
 
-    def _retried(self, call: Any) -> Any:
-        return retried(self._clock, self._clock.monotonic() + self._deadline_s, call, "session write")
+    def _retried(self, deadline: float, call: Any) -> Any:
+        return retried(self._clock, min(deadline, self._clock.monotonic() + DEADLINE_S), call, "session write")
 
 
 def _document(session: Session) -> dict[str, Any]:
