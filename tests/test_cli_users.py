@@ -18,6 +18,7 @@ from ticketing.domain.accounts import Account
 from ticketing.services import EXTENSION
 
 from .api.conftest import CHEAP_HASH
+from .api.test_erasure import subscription_of
 from .test_cli import app_on, run
 
 PASSWORD = "correct horse battery staple"
@@ -111,6 +112,17 @@ def test_a_role_and_a_password_are_changed(app: Flask) -> None:
     assert len(stamps | {changed.stamp}) == 3
     result = run(app, "users", "reset-password", "ada", given="password1234\n")
     assert result.exit_code == 2 and account(app, "ada") == changed
+
+
+def test_another_role_ends_webhooks(app: Flask) -> None:
+    """A customer is told of no event; another password ends nothing."""
+    create(app, "olga", "--role", "organizer")
+    webhooks = app.extensions[EXTENSION].webhooks
+    webhooks.add(subscription_of("olga"))
+    assert run(app, "users", "reset-password", "olga", given=NEW_PASSWORD + "\n").exit_code == 0
+    assert len(webhooks.find_all("olga", "", 9)) == 1
+    assert run(app, "users", "set-role", "olga", "customer").exit_code == 0
+    assert webhooks.find_all("olga", "", 9) == []
 
 
 def test_who_is_not_there(database: Database[dict[str, Any]]) -> None:

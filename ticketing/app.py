@@ -136,8 +136,8 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
     accounts = Accounts(Users(durable(database, USERS), clock), clock, auth.first_admin(config))
     sessions = Sessions(durable(database, SESSIONS), clock)
     names = Names(commits, clock)
-    erasure = Erasure(accounts, sessions, names, manager, clock)
     subscriptions = Webhooks(database, timeout_s=config.request_deadline_s)
+    erasure = Erasure(accounts, sessions, subscriptions, names, manager, clock)
     catalog, orders = Catalog(commits, clock), Orders(commits, clock)
     return Services(
         config, database, clock, manager, feed, accounts, sessions, erasure, subscriptions, catalog, orders

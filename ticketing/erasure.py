@@ -3,9 +3,10 @@
 In this order, so that whatever is interrupted can be repeated, and ends the same:
 
     1. the account is marked with the pseudonym, and may do nothing else from now on, in other workers a little later
-    2. in each event that names the user a transition `pseudonymized` gives his orders to the pseudonym, so that all
+    2. his webhooks end: he is told of nothing any more
+    3. in each event that names the user a transition `pseudonymized` gives his orders to the pseudonym, so that all
        workers forget the name, and then the name is replaced in what was before it: who has it later is another
-    3. the sessions and the account are removed, and the name is free
+    4. the sessions and the account are removed, and the name is free
 """
 
 from __future__ import annotations
@@ -41,6 +42,16 @@ class Sessions(Protocol):
         """End all logins of a user."""
 
 
+class Webhooks(Protocol):
+    """The subscriptions; see storage/webhooks.py."""
+
+    def within(self, seconds: float) -> Webhooks:
+        """The same, with less time for each method."""
+
+    def remove_of(self, user_id: str) -> bool:
+        """End all subscriptions of a user. False: there were none."""
+
+
 def new_pseudonym() -> str:
     """128 random bits. The colon keeps it apart from all user ids that can have an account (RFC 7617, 2)."""
     return f"erased:{secrets.token_urlsafe(16)}"
@@ -53,12 +64,14 @@ class Erasure:
         self,
         accounts: Accounts,
         sessions: Sessions,
+        webhooks: Webhooks,
         names: Names,
         manager: TicketManager,
         clock: Clock,
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
+        self._webhooks = webhooks
         self._names = names
         self._manager = manager
         self._clock = clock
@@ -77,6 +90,7 @@ class Erasure:
             # Until now another worker may have let the user book.
             self._clock.sleep(RECENT_S)
             deadline += RECENT_S
+        had_webhooks = self._webhooks.within(self._left_s(deadline)).remove_of(user_id)
         event_ids = self._names.events_naming(user_id, deadline)
         for event_id in event_ids:
             command = Pseudonymize(
@@ -87,10 +101,10 @@ class Erasure:
             self._names.replace(event_id, given.version, user_id, pseudonym, deadline)
         self._sessions.remove_of(user_id, deadline)
         self._accounts.remove(user_id, deadline)
-        return account is not None or bool(event_ids)
+        return account is not None or had_webhooks or bool(event_ids)
 
     def _left_s(self, deadline: float) -> float:
-        """What is left for an event. Raises `StorageUnavailable` where that is too little to learn anything from."""
+        """What is left. Raises `StorageUnavailable` where that is too little to learn anything from."""
         left_s = deadline - self._clock.monotonic()
         if left_s < EVENT_S_MIN:
             raise StorageUnavailable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ticketing.api.auth import Role
 from ticketing.audit import audit
 from ticketing.errors import StorageUnavailable
 from ticketing.storage.names import Names
+from ticketing.storage.webhooks import Subscription, Webhooks
 
 from .conftest import ADMIN, EVENT_ID, Answer, Api, Json, MakeApp, add_account, refused
 
@@ -23,24 +25,52 @@ RAW: CodecOptions[Any] = CodecOptions(RawBSONDocument)
 
 # Names that are nowhere by accident.
 ADA = ("ada-of-the-test", "correct horse battery staple")
+URL = "https://example.com/tickets"
 OLGA = ("olga-of-the-test", "a password of an organizer")
 
 
 @pytest.fixture
 def api(app: Flask) -> Api:
-    """A customer with a confirmed, a waiting and a cancelled order in events of an organizer, with keys and logins."""
+    """A user with a confirmed, a waiting and a cancelled order in events of an organizer, with keys and logins, and
+    with a webhook from a time when she was an admin, so that the names in all collections are looked for."""
     api = Api(app)
     add_account(app, ADA, Role.CUSTOMER)
+    api.services.webhooks.add(subscription_of(ADA[0]))
     add_account(app, OLGA, Role.ORGANIZER)
     api.client.post("/auth/token", auth=ADA)
     for event_id, total_tickets in ((EVENT_ID, 2), ("opera", 1), ("play", 1)):
         api.initialize(total_tickets, event_id, auth=OLGA, key=f"open-{event_id}")
         api.book("ben", event_id=event_id)
+    assert subscribe(api, OLGA).status_code == 201
     for event_id in (EVENT_ID, "opera"):
         book(api, event_id)
     api.post("/cancel", {"event_id": EVENT_ID, "user_id": ADA[0]}, auth=ADA, key="cancel")
     book(api, EVENT_ID, key="book-again")
     return api
+
+
+def subscription_of(user_id: str) -> Subscription:
+    """A webhook that somebody made."""
+    return Subscription(
+        webhook_id=f"wh_{user_id}",
+        url=URL,
+        event_id=None,
+        types=None,
+        secret="whsec_c2VjcmV0",
+        created_by=user_id,
+        created_at=datetime(2027, 1, 1, tzinfo=UTC),
+    )
+
+
+def subscribe(api: Api, auth: tuple[str, str], event_id: str = EVENT_ID) -> Answer:
+    """Make a webhook for an event."""
+    return api.post("/webhooks", {"url": URL, "event_id": event_id}, auth=auth)
+
+
+def webhooks_seen(api: Api, auth: tuple[str, str]) -> list[Json]:
+    """The webhooks that somebody is shown."""
+    items: list[Json] = api.client.get("/webhooks", auth=auth).json["items"]
+    return items
 
 
 def book(api: Api, event_id: str, key: str | None = None) -> Answer:
@@ -87,7 +117,7 @@ def test_a_user_is_erased(api: Api, make_app: MakeApp, auth: tuple[str, str]) ->
     this worker, in another one that knew them by name, and in one that reads them for the first time."""
     there = Api(make_app())
     known = {event_id: orders(there, event_id) for event_id in (EVENT_ID, "opera")}
-    assert places(api, ADA[0]) == ["ledger", "sessions", "users"]
+    assert places(api, ADA[0]) == ["ledger", "sessions", "users", "webhooks"]
     path = "/users/me" if auth is ADA else f"/users/{ADA[0]}"
     assert api.client.delete(path, auth=auth).status_code == 204
     assert places(api, ADA[0]) == []
@@ -117,6 +147,47 @@ def test_an_organizer_is_erased(api: Api, app: Flask, make_app: MakeApp) -> None
         refused(reader.client.get(f"/events/{EVENT_ID}/orders", auth=OLGA), 403, "forbidden")
 
 
+def test_who_takes_the_name_sees_no_webhooks(api: Api, app: Flask, make_app: MakeApp) -> None:
+    """They have ended with the account, and nobody serves them: the next one of that name may replay nothing."""
+    [made] = webhooks_seen(api, OLGA)
+    assert api.client.delete("/users/me", auth=OLGA).status_code == 204
+    assert api.services.webhooks.lease("anybody", 60.0, 9) == [subscription_of(ADA[0])]
+    add_account(app, OLGA, Role.ORGANIZER)
+    for reader in (api, Api(make_app())):
+        assert webhooks_seen(reader, OLGA) == []
+        replay = reader.client.post(f"/webhooks/{made['webhook_id']}/replay?after=0", auth=OLGA)
+        refused(replay, 404, "webhook_not_found")
+
+
+def test_a_webhook_that_is_made_meanwhile(api: Api, make_app: MakeApp) -> None:
+    """By a worker that does not know of the erasure yet: it is refused, or ends with the account."""
+    there = Api(make_app())
+    assert webhooks_seen(there, OLGA)
+    real_add = there.services.webhooks.add
+
+    def add_late(subscription: Subscription) -> bool:
+        assert api.client.delete("/users/me", auth=OLGA).status_code == 204
+        return real_add(subscription)
+
+    there.services.webhooks.add = add_late  # type: ignore[method-assign]
+    refused(subscribe(there, OLGA), 403, "forbidden")
+    assert places(api, OLGA[0]) == []
+
+
+def test_a_name_that_has_only_webhooks(api: Api) -> None:
+    """An admin finds and erases it too: 204, and then it is nowhere."""
+    api.services.webhooks.add(subscription_of("zoe-of-the-test"))
+    assert api.client.delete("/users/zoe-of-the-test", auth=ADMIN).status_code == 204
+    refused(api.client.delete("/users/zoe-of-the-test", auth=ADMIN), 404, "user_not_found")
+
+
+def test_without_ending_webhooks(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: they would outlive their owner."""
+    monkeypatch.setattr(Webhooks, "remove_of", lambda *args: False)
+    assert api.client.delete("/users/me", auth=OLGA).status_code == 204
+    assert places(api, OLGA[0]) == ["webhooks"]
+
+
 def test_a_repeated_key(api: Api) -> None:
     """Who repeats a request with its key gets its answer without the name."""
     assert api.client.delete(f"/users/{ADA[0]}", auth=ADMIN).status_code == 204
@@ -126,7 +197,10 @@ def test_a_repeated_key(api: Api) -> None:
     assert again.json["user_id"].startswith("erased:")
 
 
-@pytest.mark.parametrize("crash_at", ["events_naming", "replace 1", "replace 2", "remove_of", "remove"])
+CRASHES = ["webhooks", "events_naming", "replace 1", "replace 2", "sessions", "remove"]
+
+
+@pytest.mark.parametrize("crash_at", CRASHES)
 def test_an_interrupted_erasure_is_completed(
     api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, crash_at: str
 ) -> None:
@@ -173,7 +247,8 @@ def break_off(patch: pytest.MonkeyPatch, api: Api, at: str) -> None:
     """Let a step of the erasure fail; `replace 2` is the second event."""
     name, _, number = at.partition(" ")
     calls_left = int(number or 1)
-    owner: Any = {"remove_of": api.services.sessions, "remove": api.services.accounts}.get(name, Names)
+    owners: Json = {"webhooks": Webhooks, "sessions": api.services.sessions, "remove": api.services.accounts}
+    owner, name = owners.get(name, Names), "remove_of" if name in ("webhooks", "sessions") else name
     real = getattr(owner, name)
 
     def fail(*args: Any) -> Any:

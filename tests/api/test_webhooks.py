@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from ticketing.api.auth import Role
-from ticketing.storage.webhooks import DELIVERIES_KEPT, Cursor, Delivery, Failing
+from ticketing.storage.webhooks import DELIVERIES_KEPT, Cursor, Delivery, Failing, Subscription
 
 from .conftest import ADMIN, EVENT_ID, Answer, Api, Json, MakeApp, add_account, refused
 
@@ -169,6 +169,51 @@ class TestLooking:
         refused(opened.client.delete(path, auth=ADMIN), 404, "webhook_not_found")
         assert opened.services.webhooks.cursors(webhook_id) == {}
         assert opened.services.webhooks.deliveries(webhook_id, 9) == []
+
+
+class TestAnotherRole:
+    """Webhooks rest on a role: they end with it."""
+
+    def subscribed(self, api: Api) -> str:
+        webhook_id: str = subscribe(api, auth=ORGANIZER).json["webhook_id"]
+        api.services.webhooks.log(webhook_id, delivery(1))
+        return webhook_id
+
+    def test_of_who_is_a_customer_now(self, opened: Api) -> None:
+        """Nobody serves them any more, nothing of them is left, and those of others stay."""
+        webhook_id, other = self.subscribed(opened), subscribe(opened).json["webhook_id"]
+        answer = opened.client.patch(f"/users/{ORGANIZER[0]}", json={"role": "customer"}, auth=ADMIN)
+        assert answer.status_code == 200
+        assert [item["webhook_id"] for item in opened.get("/webhooks", staff=True).json["items"]] == [other]
+        assert opened.services.webhooks.cursors(webhook_id) == {}
+        assert opened.services.webhooks.deliveries(webhook_id, 9) == []
+
+    def test_of_an_admin_who_is_an_organizer_now(self, opened: Api) -> None:
+        """An organizer is not told of all events."""
+        opened.client.patch(f"/users/{ORGANIZER[0]}", json={"role": "admin"}, auth=ADMIN)
+        assert subscribe(opened, {"url": URL}, auth=ORGANIZER).status_code == 201
+        opened.client.patch(f"/users/{ORGANIZER[0]}", json={"role": "organizer"}, auth=ADMIN)
+        assert opened.get("/webhooks", staff=True).json["items"] == []
+
+    def test_what_ends_no_webhook(self, opened: Api) -> None:
+        """Another password, or the role of an admin."""
+        self.subscribed(opened)
+        for change in ({"password": "another good passphrase"}, {"role": "admin"}):
+            assert opened.client.patch(f"/users/{ORGANIZER[0]}", json=change, auth=ADMIN).status_code == 200
+            assert len(opened.get("/webhooks", staff=True).json["items"]) == 1
+
+    def test_one_that_is_made_meanwhile(self, opened: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By a request that was let in before: it finds that the role has gone, and takes the webhook back."""
+        webhooks = opened.services.webhooks
+        real_add = webhooks.add
+
+        def add_late(subscription: Subscription) -> bool:
+            opened.client.patch(f"/users/{ORGANIZER[0]}", json={"role": "customer"}, auth=ADMIN)
+            return real_add(subscription)
+
+        monkeypatch.setattr(webhooks, "add", add_late)
+        refused(subscribe(opened, auth=ORGANIZER), 403, "forbidden")
+        assert opened.get("/webhooks", staff=True).json["items"] == []
 
 
 class TestReplay:

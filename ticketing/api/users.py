@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 
 from ..domain.accounts import Account
 from ..passwords import normal, weakness
-from ..services import request_deadline, services
+from ..services import left_s, request_deadline, services
 from . import auth
 from .auth import Role, authenticator, current_account
 from .bodies import StrictParser
@@ -133,7 +133,8 @@ def change_me(body: dict[str, Any]) -> Account:
 def remove_me() -> None:
     """Erase one's account.
 
-    And one's name in all orders, which stay under a pseudonym. A 503 has begun it: repeat it, with HTTP Basic.
+    And one's webhooks, and one's name in all orders, which stay under a pseudonym. A 503 has begun it: repeat it, with
+    HTTP Basic.
     """
     _erase(current_account().user_id)
 
@@ -169,7 +170,7 @@ def user(user_id: str) -> Account:
 def change(body: dict[str, Any], user_id: str) -> Account:
     """Give a user another role or password.
 
-    It ends all tokens of that user.
+    It ends all tokens of that user, and a role other than `admin` ends the webhooks.
     """
     _refuse_first_admin(user_id)
     return _changed(_account_of(user_id), body)
@@ -184,7 +185,7 @@ def change(body: dict[str, Any], user_id: str) -> Account:
 def remove(user_id: str) -> None:
     """Erase a user.
 
-    The account, and its name in all orders; or a name that has orders and no account.
+    The account, its webhooks, and its name in all orders; or a name that has orders and no account.
     """
     if not _erase(normal(user_id)):
         raise _not_found()
@@ -210,6 +211,8 @@ def _changed(account: Account, body: dict[str, Any]) -> Account:
     if changed is None:
         raise ApiProblem.named("user_changed")
     services().sessions.remove_of(account.user_id, request_deadline())
+    if changed.role is not Role.ADMIN and "role" in body:
+        services().webhooks.within(left_s()).remove_of(account.user_id)  # they tell what this role may perhaps not read
     return changed
 
 

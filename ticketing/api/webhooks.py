@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -14,7 +15,7 @@ from flask_smorest import Blueprint
 from ..addresses import is_address, is_public
 from ..errors import EventNotFound, IdempotencyKeyReused
 from ..ids import is_event_id
-from ..services import left_s, services
+from ..services import left_s, request_deadline, services
 from ..storage.webhooks import Subscription, Webhooks
 from . import auth, permissions
 from .auth import Caller, Role
@@ -71,6 +72,7 @@ def subscribe(body: dict[str, Any]) -> Any:
     )
     headers = {"Location": url_for("webhooks.webhook", webhook_id=subscription.webhook_id)}
     if _webhooks().add(subscription):
+        _require_role_still(caller)
         return subscription, 201, headers
     first = _webhooks().find(subscription.webhook_id)
     if first is None or first.fingerprint != subscription.fingerprint:
@@ -190,6 +192,17 @@ def _caller() -> Caller:
     caller = auth.current_caller()
     assert caller is not None  # each view wants one
     return caller
+
+
+def _require_role_still(caller: Caller) -> None:
+    """End the webhooks of a caller who was erased or lost this role meanwhile, and raise `ApiProblem` 403.
+
+    Who takes a role away ends the webhooks after that, and this looks after the webhook is there: one of both finds it.
+    """
+    account = services().accounts.fresh(caller.user_id, request_deadline())
+    if account is None or account.pseudonym is not None or account.role is not caller.role:
+        _webhooks().remove_of(caller.user_id)
+        auth.refuse(HTTPStatus.FORBIDDEN)
 
 
 def _new_id(seed: str | None) -> str:

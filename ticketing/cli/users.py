@@ -62,7 +62,7 @@ def list_(as_json: bool) -> None:
 @click.argument("user_id")
 @click.argument("role", type=_role)
 def set_role(user_id: str, role: str) -> None:
-    """Give USER_ID the role ROLE. It ends all tokens of that user.
+    """Give USER_ID the role ROLE. It ends all tokens of that user, and a role other than admin ends the webhooks.
 
     Exits with 0 when it is done, 2 when there is no such user, or the storage does not answer.
     """
@@ -106,6 +106,8 @@ def _change(account: Account, *, role: Role | None = None, password_hash: str | 
     if services().accounts.change(account, role=role, password_hash=password_hash) is None:
         fail("The account was changed meanwhile. Try again.")
     services().sessions.remove_of(account.user_id)
+    if role not in (None, Role.ADMIN):
+        services().webhooks.remove_of(account.user_id)  # they tell what this role may perhaps not read
 
 
 def _password() -> str:

@@ -194,6 +194,14 @@ class Webhooks:
         self._cursors.delete_many(_cursors_of(webhook_id))
 
     @_bounded
+    def remove_of(self, user_id: str) -> bool:
+        """End all subscriptions that this user made. False: there were none. May be repeated."""
+        found = [document["_id"] for document in self._subscriptions.find({"created_by": user_id}, {"_id": 1})]
+        for webhook_id in found:
+            self.remove(webhook_id)
+        return bool(found)
+
+    @_bounded
     def deliveries(self, webhook_id: str, limit: int) -> list[Delivery]:
         """The last attempts, the newest first."""
         document = self._deliveries.find_one({"_id": webhook_id}) or {"attempts": []}
