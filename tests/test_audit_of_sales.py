@@ -107,3 +107,15 @@ def test_each_damage_is_named(damage: Callable[[list[Document]], object], findin
     parts = season()
     damage(parts)
     assert re.search(finding, findings(parts)), findings(parts)
+
+
+def test_who_waits_for_more_than_there_are_is_named() -> None:
+    """However it came about: no order waits for tickets that it can never get."""
+    play = Rehearsal(5)
+    play.book("ada", 3)
+    play.book("bob", 5)
+    play.play(Update(event_id=EVENT_ID, fields={"venue": "City Hall"}))
+    transitions = commit_document(EVENT_ID, play.transitions, b"n" * 16)["transitions"]
+    assert findings(transitions) == ""
+    transitions[-1]["event"]["total_tickets"] = 4
+    assert re.search("version 4 .*leaves '.*' waiting for 5 tickets, of 4 that there are", findings(transitions))

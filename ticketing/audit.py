@@ -309,7 +309,16 @@ class _Replay:
         if self.event.get("cancelled_at") is not None:
             self.find("updates an event that was cancelled")
         self._set_event(fields)
+        self._check_lines()
         self._promote(changes)
+
+    def _check_lines(self) -> None:
+        """Whether all who wait could still get what they wait for, one day. What is free is theirs, so it cannot go."""
+        for code, line in self.lines.items():
+            for order_id, quantity in line.items():
+                if quantity > self.types[code]:
+                    left = f"{quantity} tickets, of {self.types[code]} that there are"
+                    self.find(f"leaves {order_id!r} waiting for {left}")
 
     def _event_cancelled(self, transition: Document, changes: list[Document]) -> None:
         fields = transition.get("event")

@@ -120,6 +120,22 @@ class TestUpdate:
         assert api.order(orders[1])["status"] == "confirmed"
         assert api.order(orders[2])["waiting_position"] == 1
 
+    @on_both
+    def test_opening_again_serves_the_line(self, api: Api) -> None:
+        """The answer says who moved up: as many as fit, first come first."""
+        api.initialize(2)
+        for user, quantity in (("ada", 2), ("bob", 1), ("cyd", 1), ("dan", 1)):
+            api.book(user, quantity)
+        api.update(sales_close_at=PAST)
+        assert api.cancel("ada").json["promoted"] == []
+        answer = api.update(sales_close_at=None)
+        assert (answer.json["status"], answer.json["held_tickets"]) == ("sold_out", 0)
+        assert [(order["user_id"], order["status"]) for order in answer.json["promoted"]] == [
+            ("bob", "confirmed"),
+            ("cyd", "confirmed"),
+        ]
+        assert api.line() == [(1, "dan")]
+
     @pytest.mark.parametrize("header", ['"1"', '"3"', 'W/"2"', "2", '"1", "2"', "nonsense", ""])
     def test_another_version_is_refused(self, api: Api, header: str) -> None:
         """412, and nothing is changed."""

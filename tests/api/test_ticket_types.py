@@ -135,6 +135,76 @@ def test_more_tickets_of_a_type_promote_who_waits_for_it(api: Api) -> None:
     assert (problem["minimum"], problem["ticket_type"]) == (2, "box")
 
 
+class TestFewerTickets:
+    """Fewer cannot be than are booked and held. So nobody ever waits for more tickets than there are."""
+
+    @pytest.fixture
+    def held(self, api: Api) -> str:
+        """Five tickets: three are booked, and two are held for an order of five. Its id."""
+        api.initialize(5)
+        api.book("ada", 3)
+        waiting = api.book("bob", 5)
+        assert waiting.status_code == 202
+        assert api.status()["held_tickets"] == 2
+        return str(waiting.json["order_id"])
+
+    def refuse_all(self, api: Api) -> None:
+        for total_tickets in (1, 2, 3, 4):
+            problem = refused(api.update(total_tickets=total_tickets), 409, "below_booked_tickets")
+            assert problem["minimum"] == 5
+
+    @on_both
+    def test_what_is_held_is_not_taken_away(self, api: Api, held: str) -> None:
+        """409 with the least that may be; and in the end who waits for all five gets them."""
+        self.refuse_all(api)
+        [promoted] = api.cancel("ada").json["promoted"]
+        assert (promoted["order_id"], promoted["status"], promoted["quantity"]) == (held, "confirmed", 5)
+
+    def test_nor_while_nothing_is_sold(self, api: Api, held: str) -> None:
+        """What comes back then is held too, until sales open again: then the line gets it."""
+        api.update(sales_close_at="2027-01-01T00:00:00Z")
+        self.refuse_all(api)
+        assert api.cancel("ada").json["promoted"] == []
+        assert api.status()["held_tickets"] == 5
+        self.refuse_all(api)
+        assert [order["order_id"] for order in api.update(sales_close_at=None).json["promoted"]] == [held]
+
+    def test_lower_limits_leave_who_waits_alone(self, api: Api, held: str) -> None:
+        """They are for those who book from now on."""
+        assert api.update(max_tickets_per_order=1, max_tickets_per_user=1).status_code == 200
+        refused(api.book("cyd", 2), 422, "exceeds_max_tickets_per_order")
+        assert [order["order_id"] for order in api.cancel("ada").json["promoted"]] == [held]
+
+    def test_who_left_the_line_holds_nothing(self, api: Api, held: str) -> None:
+        """Then the least is what is booked."""
+        api.cancel_order(held)
+        assert refused(api.update(total_tickets=2), 409, "below_booked_tickets")["minimum"] == 3
+        assert api.update(total_tickets=3).status_code == 200
+
+    def test_another_type_may_have_fewer(self, api: Api) -> None:
+        """Each type has a floor of its own."""
+        api.initialize(None, ticket_types=[SEAT, BOX | {"total_tickets": 3}])
+        api.book("ada", 1, ticket_type="seat")
+        api.book("bob", 2, ticket_type="seat")
+        problem = refused(api.update(ticket_types=[{"code": "seat", "total_tickets": 1}]), 409, "below_booked_tickets")
+        assert (problem["minimum"], problem["ticket_type"]) == (2, "seat")
+        answer = api.update(ticket_types=[{"code": "box", "total_tickets": 1}])
+        assert [counts(each) for each in answer.json["ticket_types"]] == [(2, 0, 1, 1, 1), (1, 1, 0, 0, 0)]
+
+
+def test_a_waiting_order_keeps_its_price_when_it_gets_its_tickets(api: Api) -> None:
+    """It is that of the day on which it joined the line, whatever the type costs by then."""
+    api.initialize(1, price="25.00", currency="EUR")
+    api.book("ada")
+    waiting = api.book("bob").json
+    assert (waiting["unit_price"], api.update(price="30.00", currency="EUR").status_code) == ("25.00", 200)
+    [promoted] = api.cancel("ada").json["promoted"]
+    assert (promoted["order_id"], promoted["status"]) == (waiting["order_id"], "confirmed")
+    assert [promoted[name] for name in ("unit_price", "total_price", "currency")] == ["25.00", "25.00", "EUR"]
+    assert api.order(waiting["order_id"])["unit_price"] == "25.00"
+    assert api.book("cyd").json["unit_price"] == "30.00"
+
+
 def test_the_price_of_the_only_type_may_be_set_without_naming_it(api: Api) -> None:
     """With its currency: the same digits of another one would be another amount."""
     api.initialize(5)

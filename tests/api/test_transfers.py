@@ -7,7 +7,7 @@ from flask import Flask
 
 from ticketing.api.auth import Role
 
-from .conftest import Api, add_account, refused
+from .conftest import Api, Json, add_account, refused
 
 ADA, BOB = ("ada", "a password of ada's"), ("bob", "a password of bob's")
 
@@ -92,6 +92,29 @@ def test_the_recipients_limits_count(api: Api) -> None:
     api.book("bob")
     problem = refused(api.transfer(order_id, "bob"), 409, "already_booked")
     assert problem["order_id"] is None, "Bob's order is none of the sender's business"
+
+
+@on_both
+@pytest.mark.parametrize("limit", ["max_tickets_per_order", "max_tickets_per_user"])
+def test_the_recipient_gets_no_more_than_he_could_book(api: Api, limit: str) -> None:
+    """422 with the limit as it is now; the sender keeps what he had before, and may give fewer."""
+    api.initialize(5)
+    order_id = api.book("ada", 3).json["order_id"]
+    fields: Json = {limit: 2}
+    api.update(**fields)
+    problem = refused(api.transfer(order_id, "bob"), 422, f"exceeds_{limit}")
+    assert (problem["maximum"], list(problem["errors"])) == (2, ["quantity"])
+    assert api.order(order_id)["quantity"] == 3
+    assert api.transfer(order_id, "bob", quantity=2).json["order"]["quantity"] == 2
+
+
+def test_transfers_end_when_the_event_starts(api: Api) -> None:
+    """Unless `transfer_close_at` says otherwise."""
+    api.initialize(5, starts_at="2026-12-31T00:00:00Z")
+    order_id = api.book("ada", 2).json["order_id"]
+    refused(api.transfer(order_id, "bob"), 409, "transfer_closed")
+    api.update(transfer_close_at="2027-02-01T00:00:00Z")
+    assert api.transfer(order_id, "bob").status_code == 201
 
 
 def test_names_are_normalized_as_those_of_accounts(api: Api, app: Flask) -> None:

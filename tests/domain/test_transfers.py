@@ -108,9 +108,15 @@ def test_the_recipients_limits_count() -> None:
     refused = play.transfer(order_id, "cyd", 5)
     assert refused.refusal is not None and refused.refusal.details == {"maximum": 4}
     assert refusal_of(refused) == "exceeds_order_quantity"
-    few = Rehearsal(9, max_tickets_per_order=4, details={"max_tickets_per_user": 2})
-    few.book("ada", 2)
-    assert few.transfer(few.order_of("ada").order_id, "bob", 2).refusal is None
+    for name, lower in (("max_tickets_per_order", 2), ("max_tickets_per_user", 2)):
+        play = Rehearsal(9, max_tickets_per_order=4)
+        play.book("ada", 3)
+        play.play(Update(event_id=EVENT_ID, by="admin", fields={name: lower}))
+        order_id = play.order_of("ada").order_id
+        refused = play.transfer(order_id, "bob", 3)
+        assert refused.refusal is not None and refused.refusal.details == {"maximum": 2}
+        assert refusal_of(refused) == f"exceeds_{name}"
+        assert play.transfer(order_id, "bob", 2).refusal is None
 
 
 def test_transfers_close_when_the_event_starts_or_before() -> None:
