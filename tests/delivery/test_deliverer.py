@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from ticketing.app import build_services
 from ticketing.clock import SystemClock
 from ticketing.config import Config
 from ticketing.delivery import deliverer as deliverer_module
-from ticketing.delivery.deliverer import Deliverer, Settings
+from ticketing.delivery.deliverer import Deliverer, Settings, pause_after
 from ticketing.delivery.sender import Sender
+from ticketing.domain.commands import CancelEvent, Transfer, Update
 from ticketing.errors import StorageUnavailable
 from ticketing.services import Services
 from ticketing.storage.webhooks import Failing, Subscription, Webhooks
@@ -65,6 +67,14 @@ class Place:
         for user in users:
             self.parts.manager.execute(booking(user, event_id))
 
+    def transfer(self, from_user_id: str, to_user_id: str) -> None:
+        """All tickets of a user's order go to another."""
+        order = self.parts.manager.state_of(EVENT).active_order_of(from_user_id)
+        assert order is not None
+        self.parts.manager.execute(
+            Transfer(event_id=EVENT, order_id=order.order_id, new_order_id=f"{EVENT}.new", to_user_id=to_user_id)
+        )
+
     def subscribe(
         self, receiver: Receiver, event_id: str | None = EVENT, types: list[str] | None = None, name: str = "one"
     ) -> None:
@@ -86,6 +96,11 @@ class Place:
         found = self.webhooks.find(f"wh_{name}")
         assert found is not None
         return found
+
+    def attempts(self) -> int:
+        """How often the last notice was sent in vain."""
+        failing = self.subscription().failing
+        return failing.attempts if failing else 0
 
     def deliver(self, settings: Settings = FAST, deadline_s: float = 30.0) -> Deliverer:
         """Begin to deliver, as one more process does."""
@@ -154,25 +169,37 @@ class TestDelivering:
         eventually(lambda: deliverer.ends() == {EVENT: 1})
         place.book("ada", "ben", "cleo")
         place.parts.manager.execute(cancellation("ada"))
-        eventually(lambda: len(receiver.received) >= 5)
+        place.transfer("ben", "dan")
+        place.parts.manager.execute(Update(event_id=EVENT, fields={"venue": "City Hall"}))
+        place.parts.manager.execute(CancelEvent(event_id=EVENT))
+        eventually(lambda: len(receiver.received) >= 9)
         assert receiver.told() == [
             ("order.confirmed", "ada"),
             ("order.waitlisted", "ben"),
             ("order.waitlisted", "cleo"),
             ("order.cancelled", "ada"),
             ("order.promoted", "ben"),
+            ("order.transferred", "ben"),
+            ("order.transferred", "dan"),
+            ("event.updated", None),
+            ("event.cancelled", None),
         ]
         for received in receiver.received:
             notice = received.verify(SECRET)
             datetime.fromisoformat(notice["timestamp"])
             assert notice["data"]["event_id"] == EVENT
-            assert notice["data"]["order"]["version"] == notice["data"]["version"]
-        assert [each.notice["data"]["version"] for each in receiver.received] == [2, 3, 4, 5, 5]
+            if notice["type"].startswith("order."):
+                assert notice["data"]["order"]["version"] == notice["data"]["version"]
+            else:
+                assert set(notice["data"]) == {"event_id", "version"}
+        assert [each.notice["data"]["version"] for each in receiver.received] == [2, 3, 4, 5, 5, 6, 6, 7, 8]
         assert receiver.received[2].notice["data"]["order"]["waiting_position"] == 2
-        assert len({each.message_id for each in receiver.received}) == 5
-        eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 5)
-        eventually(lambda: len(place.webhooks.deliveries("wh_one", 9)) == 5)
-        assert {each.http_status for each in place.webhooks.deliveries("wh_one", 9)} == {204}
+        sent, got = (each.notice["data"]["order"] for each in receiver.received[5:7])
+        assert (sent["status"], got["status"], got["quantity"]) == ("cancelled", "confirmed", 1)
+        assert len({each.message_id for each in receiver.received}) == 9
+        eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 8)
+        eventually(lambda: len(place.webhooks.deliveries("wh_one", 99)) == 9)
+        assert {each.http_status for each in place.webhooks.deliveries("wh_one", 99)} == {204}
 
     def test_what_happened_while_nobody_delivered(self, place: Place, receiver: Receiver) -> None:
         """It is in the ledger; nothing is told of what was before the subscription, or of other types."""
@@ -286,14 +313,22 @@ class TestReceiversInTrouble:
 
     def test_one_that_hangs_delays_nobody_else(self, place: Place, make_receiver: MakeReceiver) -> None:
         """The others are told meanwhile; and when it does not hang any more, it is told too."""
-        hanging, sound = make_receiver(), make_receiver()
-        hanging.answer = hanging.hang
+        hanging, sound, is_hanging = make_receiver(), make_receiver(), threading.Event()
+
+        def hang(received: Received) -> int:
+            is_hanging.set()
+            return hanging.hang(received)
+
+        hanging.answer = hang
         place.open("other", 99)
         for receiver, name in ((hanging, "hanging"), (sound, "sound")):
             place.subscribe(receiver, event_id="other", name=name)
         place.deliver()
         users = [f"user-{number}" for number in range(10)]
-        place.book(*users, event_id="other")
+        place.book(users[0], event_id="other")
+        assert is_hanging.wait(60.0)
+        place.book(*users[1:], event_id="other")  # while it hangs: each is answered, and is in the ledger
+        assert place.new_parts().manager.state_of("other").booked_tickets == 10
         eventually(lambda: len(sound.received) == 10)
         assert hanging.received == []
         hanging.answer = lambda received: 200
@@ -340,17 +375,20 @@ class TestReceiversInTrouble:
         assert reason is not None and reason.endswith("answered 500") and "failed since" in reason
         assert len(receiver.received) == 1
 
-    def test_the_pauses_grow(self, place: Place, receiver: Receiver) -> None:
-        """Each about twice as long as the one before it, up to hours; a new process keeps to them."""
+    def test_a_new_process_keeps_to_the_pause(self, place: Place, receiver: Receiver) -> None:
+        """It is as long as the number of attempts says, and nothing is sent before its end."""
         receiver.answer = lambda received: 500
         place.subscribe(receiver)
+        now = SystemClock().now()
+        place.webhooks.set_failing("wh_one", Failing(since=now, attempts=1, error="", next_attempt_at=now))
         place.book("ada")
         place.deliver(Settings(lease_s=60.0, backoff_first_s=3600.0))
-        eventually(lambda: place.subscription().failing is not None)
+        eventually(lambda: place.attempts() == 2)
         failing = place.subscription().failing
         assert failing is not None
-        pause_s = (failing.next_attempt_at - failing.since).total_seconds()
-        assert 1800 <= pause_s <= 3600
+        [delivery] = place.webhooks.deliveries("wh_one", 9)
+        pause_s = (failing.next_attempt_at - delivery.at).total_seconds()
+        assert 3600 <= pause_s < 7200 + 60
         place.stop()
         place.deliver()
         place.book("ben")
@@ -383,6 +421,24 @@ class TestReceiversInTrouble:
         assert [each.told[1] for each in receiver.received] == ["ada", "ben", "ada", "ben", "cleo"]
         ids = [each.message_id for each in receiver.received]
         assert ids[:2] == ids[2:4] and len(set(ids)) == 3
+
+
+class TestPauses:
+    def test_they_double(self) -> None:
+        """From the first one on, as long as they are not too long."""
+        pauses = [pause_after(attempts, 5.0, luck=0.0) for attempts in range(1, 13)]
+        assert pauses[:3] == [5.0, 10.0, 20.0]
+        assert all(after == 2 * before for before, after in pairwise(pauses))
+
+    @pytest.mark.parametrize("attempts", [13, 14, 100, 10_000])
+    def test_they_end_at_four_hours(self, attempts: int) -> None:
+        """However often it has failed."""
+        assert pause_after(attempts, 5.0, luck=0.0) == 4 * 3600.0
+
+    def test_each_is_shortened_by_up_to_a_half(self) -> None:
+        """By chance, also the longest."""
+        for attempts, longest_s in ((1, 5.0), (4, 40.0), (99, 4 * 3600.0)):
+            assert [pause_after(attempts, 5.0, luck) / longest_s for luck in (0.0, 0.5, 1.0)] == [1.0, 0.75, 0.5]
 
 
 class TestSharing:

@@ -49,6 +49,16 @@ class Settings:
     failing_max: timedelta = FAILING_MAX
 
 
+def pause_after(attempts: int, first_s: float, luck: float) -> float:
+    """How long to wait, in seconds, after so many attempts (>= 1) that failed.
+
+    Twice as long after each, up to `BACKOFF_MAX_S`, and then shortened by up to a half: `luck` is from 0 to 1, so that
+    those who failed together do not come back together.
+    """
+    doublings = min(attempts - 1, 40)  # a float does not hold any number of them
+    return min(BACKOFF_MAX_S, first_s * 2.0**doublings) * (1.0 - luck / 2)
+
+
 class Deliverer:
     """Serves subscriptions until it is stopped. `new_sender` makes the sender of a courier.
 
@@ -387,8 +397,8 @@ class Courier(threading.Thread):
             self._webhooks.disable(self.webhook_id, reason)
             self._is_stopped = True
             return
-        pause_s = min(BACKOFF_MAX_S, self._settings.backoff_first_s * 2.0 ** (attempts - 1))
-        next_attempt_at = now + timedelta(seconds=pause_s * random.uniform(0.5, 1.0))
+        pause_s = pause_after(attempts, self._settings.backoff_first_s, random.random())
+        next_attempt_at = now + timedelta(seconds=pause_s)
         self._set_failing(
             Failing(since=since, attempts=attempts, error=outcome.error or "", next_attempt_at=next_attempt_at)
         )
