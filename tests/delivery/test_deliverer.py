@@ -49,9 +49,9 @@ class Place:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.metrics_port = 0  # of the last of them
 
-    def new_parts(self) -> Services:
+    def new_parts(self, clock: SystemClock | None = None) -> Services:
         """The parts of one more process."""
-        return build_services(Config(mongodb_database=self.database), self.client, SystemClock())
+        return build_services(Config(mongodb_database=self.database), self.client, clock or SystemClock())
 
     @property
     def webhooks(self) -> Webhooks:
@@ -102,14 +102,16 @@ class Place:
         failing = self.subscription().failing
         return failing.attempts if failing else 0
 
-    def deliver(self, settings: Settings = FAST, deadline_s: float = 30.0) -> Deliverer:
+    def deliver(
+        self, settings: Settings = FAST, deadline_s: float = 30.0, clock: SystemClock | None = None
+    ) -> Deliverer:
         """Begin to deliver, as one more process does."""
-        parts = self.new_parts()
+        parts = self.new_parts(clock)
 
         def new_sender() -> Sender:
             return Sender(allow_private=True, deadline_s=deadline_s)
 
-        deliverer = Deliverer(parts.webhooks, parts.feed, SystemClock(), new_sender, settings)
+        deliverer = Deliverer(parts.webhooks, parts.feed, clock or SystemClock(), new_sender, settings)
         thread = threading.Thread(target=deliverer.run)
         thread.start()
         self._running.append((deliverer, thread))
@@ -228,6 +230,30 @@ class TestDelivering:
             told = [each.told[1] for each in receiver.received if each.notice["data"]["event_id"] == event_id]
             assert told == users
 
+    @pytest.mark.parametrize("while_delivering", [True, False])
+    def test_sales_that_open_by_the_clock(
+        self, place: Place, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, while_delivering: bool
+    ) -> None:
+        """Who moves up then is told so, though nobody looks at the event; also where sales opened while nobody
+        delivered, and for those who are told of all events."""
+        monkeypatch.setattr(deliverer_module, "OPENED_EVERY_S", 0.05)
+        clock = MovedClock()
+        place.subscribe(receiver, event_id=None)
+        place.book("ada", "ben")
+        opens_at = clock.now() + timedelta(hours=1)
+        place.parts.manager.execute(Update(event_id=EVENT, fields={"sales_open_at": opens_at}))
+        place.parts.manager.execute(cancellation("ada"))
+        place.deliver(clock=clock)
+        eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 5)
+        if not while_delivering:
+            place.stop()
+        clock.moved = timedelta(hours=2)
+        if not while_delivering:
+            place.deliver(clock=clock)
+        eventually(lambda: receiver.told()[-1] == ("order.promoted", "ben"))
+        assert receiver.received[-1].notice["data"]["version"] == 6
+        assert len(receiver.received) == 5
+
     def test_without_change_streams(
         self, place: Place, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -275,6 +301,16 @@ class TestDelivering:
         assert (ping, aggregate, find) == ("ping", "aggregate", "find")
         moment = stream["pipeline"][0]["$changeStream"]["startAtOperationTime"]
         assert moment <= look["readConcern"]["afterClusterTime"]
+
+
+class MovedClock(SystemClock):
+    """A clock that is ahead by as much as it was moved."""
+
+    moved = timedelta()
+
+    def now(self) -> datetime:
+        """Later than it is."""
+        return super().now() + self.moved
 
 
 class Commands(CommandListener):

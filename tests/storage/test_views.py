@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pymongo.database import Database
 
-from tests.domain.rehearsal import Rehearsal, request
+from tests.domain.rehearsal import OPENING, Rehearsal, request
 from ticketing.domain.commands import Update
 from ticketing.domain.model import EventState, Order
 from ticketing.storage.client import connect
 from ticketing.storage.ledger import COLLECTION, Ledger, ledger_collection
 from ticketing.storage.schema import INDEXES, create_indexes_and_views
+from ticketing.storage.webhooks import opened_between
 
 from .fakes import FakeClock
 from .ledger_suite import append_in_commits
@@ -143,6 +145,21 @@ def test_the_index_finds_a_key_without_reading_the_ledger(ticketing: Database[Do
     query = {"transitions.request.key": {"$in": [request("concert 1").key]}}
     plan = ledger_collection(ticketing).find(query).explain()
     assert "request_key" in str(plan["queryPlanner"]["winningPlan"])
+
+
+def test_the_index_finds_sales_that_opened_without_reading_the_ledger(ticketing: Database[Document]) -> None:
+    """Those who deliver ask for them every 10 s: the details of events are looked at, and no booking."""
+    opens_at = OPENING + timedelta(days=1)
+    for event_id in ("concert", "opera"):
+        play = Rehearsal(3, event_id)
+        play.book("ada")
+        play.play(Update(event_id=event_id, fields={"sales_open_at": opens_at if event_id == "opera" else None}))
+        write(ticketing, play, random.Random(4))
+    query = opened_between(opens_at - timedelta(seconds=1), opens_at)
+    assert ledger_collection(ticketing).distinct("event_id", query) == ["opera"]
+    assert ledger_collection(ticketing).distinct("event_id", opened_between(opens_at, opens_at + timedelta(1))) == []
+    plan = ticketing.command("explain", {"distinct": COLLECTION, "key": "event_id", "query": query})
+    assert "event_details" in str(plan["queryPlanner"]["winningPlan"])
 
 
 def described(database: Database[Document]) -> Document:

@@ -7,6 +7,9 @@ there, and sends again at most what was delivered last.
 
 New commits are learned of by a change stream. It only wakes: the truth is in the ledger, and is looked up at the
 start and whenever the stream was lost.
+
+When sales open by the clock nothing is committed before somebody looks at the event: the line goes on then. So that
+those in it are told soon, the couriers look at the events whose sales have just opened.
 """
 
 from __future__ import annotations
@@ -36,6 +39,9 @@ TAKEN_AT_ONCE_MAX = 20  # so that processes which start together share what ther
 
 BACKOFF_MAX_S = 4 * 3600.0
 FAILING_MAX = timedelta(days=3)
+OPENED_EVERY_S = 10.0  # how often to look for events whose sales have opened meanwhile
+OPENED_BEFORE = timedelta(minutes=1)  # again and again, for subscriptions that were taken over since
+OPENED_AT_FIRST = timedelta(days=1)  # for what opened while nobody delivered
 PAUSE_S = 1.0  # before the storage is asked again
 PAGE_CHANGES = 100
 
@@ -82,6 +88,10 @@ class Deliverer:
         self._holder = secrets.token_hex(8)
         self._stopping = threading.Event()
 
+        # For the thread that runs: until when, and at which moment, events were looked for whose sales opened.
+        self._opened_until = clock.now() - OPENED_AT_FIRST
+        self._opened_looked_s = -OPENED_EVERY_S
+
         # Guarded by the lock: the version that each event has come to, and who serves which subscription.
         self._lock = threading.Lock()
         self._ends: dict[str, int] = {}
@@ -95,6 +105,7 @@ class Deliverer:
             while not self._stopping.is_set():
                 try:
                     self._share()
+                    self._look_at_opened_sales()
                 except TicketingError as error:
                     log.warning("the storage does not answer, leases are not kept", extra={"error": error.code})
                 self._stopping.wait(min(PAUSE_S, self.settings.lease_s / 4))
@@ -133,6 +144,16 @@ class Deliverer:
             with self._lock:
                 self._couriers[subscription.webhook_id] = courier
             courier.start()
+
+    def _look_at_opened_sales(self) -> None:
+        """Let the couriers look at events whose sales have opened by the clock; to look is to let the line go on."""
+        now, now_s = self.clock.now(), self.clock.monotonic()
+        if now_s < self._opened_looked_s + OPENED_EVERY_S:
+            return
+        for event_id in self.webhooks.events_opened(self._opened_until, now):
+            for courier in self._all_couriers():
+                courier.notice(event_id)
+        self._opened_until, self._opened_looked_s = now - OPENED_BEFORE, now_s
 
     # How it fares, for those who watch it.
 

@@ -305,6 +305,14 @@ class Webhooks:
                 return ends
             bound = {"$lt": f"{found}:"}
 
+    @_bounded
+    def events_opened(self, after: datetime, until: datetime) -> list[str]:
+        """The events whose sales began in this time, as far as that was said once: it may have been put off since.
+
+        It looks at the commits that set an event's details, which are few and have an index.
+        """
+        return sorted(self._ledger.distinct("event_id", opened_between(after, until)))
+
     def new_commits(self) -> Generator[tuple[str, int] | None, None, None]:
         """The ends of all ledgers, then each new commit: event and last version. None while there is nothing new.
 
@@ -339,6 +347,12 @@ class Webhooks:
                             yield str(commit["_id"]).partition(":")[0], commit.get("last", 0)
         except PyMongoError as error:
             raise StorageUnavailable from error
+
+
+def opened_between(after: datetime, until: datetime) -> dict[str, Any]:
+    """The commits that say that sales begin in this time. Two of the conditions are for the index `event_details`."""
+    opened = {"$elemMatch": {"event.sales_open_at": {"$gt": after, "$lte": until}}}
+    return {"$and": [{"event_id": {"$gt": ""}}, {"transitions.event": {"$exists": True}}, {"transitions": opened}]}
 
 
 def _cursor_id(webhook_id: str, event_id: str) -> str:
