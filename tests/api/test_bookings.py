@@ -455,7 +455,6 @@ class TestCancel:
         "body",
         [
             {},
-            {"event_id": EVENT_ID},
             {"user_id": "ada"},
             {"order_id": "x", "event_id": EVENT_ID},
             {"order_id": "x", "user_id": "ada"},

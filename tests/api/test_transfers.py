@@ -7,7 +7,7 @@ from flask import Flask
 
 from ticketing.api.auth import Role
 
-from .conftest import Api, Json, add_account, refused
+from .conftest import ADMIN, Api, Json, add_account, refused
 
 ADA, BOB = ("ada", "a password of ada's"), ("bob", "a password of bob's")
 
@@ -135,6 +135,29 @@ def test_a_customers_repeat_gets_his_first_answer(api: Api, users: None) -> None
     assert (first.status_code, again.status_code, again.json) == (200, 200, first.json)
     assert again.headers["Idempotent-Replayed"] == "true"
     refused(api.post("/cancel", body, auth=ADA, key="another"), 404, "order_not_found")
+
+
+def test_a_customer_need_not_name_himself(api: Api, users: None) -> None:
+    """`{"event_id"}` alone is about the caller's order: as for booking, and the same request as with his name."""
+    api.initialize(3)
+    order = api.post("/book", {"event_id": "concert-2027", "quantity": 3}, auth=ADA).json
+    fewer = api.post("/cancel", {"event_id": "concert-2027", "quantity": 1}, auth=ADA)
+    assert (fewer.json["order"]["order_id"], fewer.json["order"]["quantity"]) == (order["order_id"], 2)
+    refused(api.post("/cancel", {"event_id": "concert-2027"}, auth=BOB), 404, "order_not_found")
+    first = api.post("/cancel", {"event_id": "concert-2027"}, auth=ADA, key="k")
+    assert (first.status_code, first.json["order"]["status"]) == (200, "cancelled")
+    again = api.post("/cancel", {"event_id": "concert-2027", "user_id": "ada"}, auth=ADA, key="k")
+    assert (again.json, again.headers["Idempotent-Replayed"]) == (first.json, "true")
+
+
+def test_staff_who_name_nobody_cancel_their_own(api: Api) -> None:
+    """And nobody else's."""
+    api.initialize(3)
+    api.book("ada")
+    refused(api.post("/cancel", {"event_id": "concert-2027"}), 404, "order_not_found")
+    assert api.post("/book", {"event_id": "concert-2027"}, auth=ADMIN).status_code == 201
+    assert api.post("/cancel", {"event_id": "concert-2027"}).json["order"]["user_id"] == ADMIN[0]
+    assert api.status()["booked_tickets"] == 1
 
 
 def test_a_customer_may_type_his_name_in_any_unicode_form(api: Api, app: Flask) -> None:

@@ -152,13 +152,14 @@ def book_many(body: dict[str, Any]) -> Any:
 def cancel(body: dict[str, Any]) -> Any:
     """Give an order back, or some of its tickets.
 
-    They go to the waiting list in the same step, first come, first served: `promoted` are the orders that moved up.
-    With a `quantity` the order stays, smaller. An order that waits leaves the list. An order that is cancelled already
-    stays so, and nothing else happens.
+    The order with an id, or the active one of a user for an event; `user_id` is the caller unless told. The tickets go
+    to the waiting list in the same step, first come, first served: `promoted` are the orders that moved up. With a
+    `quantity` the order stays, smaller. An order that waits leaves the list. An order that is cancelled already stays
+    so, and nothing else happens.
     """
     caller = caller_id()
-    if normal(body.get("user_id", "")) == caller:
-        body["user_id"] = caller  # however his name was typed
+    if "order_id" not in body and normal(body.get("user_id", caller or "")) == caller:
+        body["user_id"] = caller  # however his name was typed, and where it was not
     request = request_key(caller, body)
     event_id = permissions.event_of_order_to_change(
         body.get("order_id"), body.pop("event_id", None), body.get("user_id"), request=request

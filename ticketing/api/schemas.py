@@ -442,19 +442,19 @@ class TransferSchema(StrictSchema):
 
 
 class CancelSchema(StrictSchema):
-    """POST /cancel: an order by its id, or a user's active order for an event."""
+    """POST /cancel: an order by its id, or a user's active order for an event, the caller's unless told."""
 
     class Meta(StrictSchema.Meta):
         json_schema = {
             "oneOf": [
                 {"required": ["order_id"], "properties": {"event_id": _NEVER, "user_id": _NEVER}},
-                {"required": ["event_id", "user_id"], "properties": {"order_id": _NEVER}},
+                {"required": ["event_id"], "properties": {"order_id": _NEVER}},
             ]
         }
 
     order_id = Text(length_max=ORDER_ID_LENGTH_MAX)
     event_id = _event_id(metadata={"examples": ["concert-2027"]})
-    user_id = UserId(metadata={"examples": ["ada"]})
+    user_id = UserId(metadata={"examples": ["ada"], "description": "The caller unless told."})
     quantity = Whole(
         validate=validate.Range(min=1),
         metadata={"description": "So many tickets of it; the order stays, smaller. All of them unless told."},
@@ -462,8 +462,8 @@ class CancelSchema(StrictSchema):
 
     @validates_schema
     def _names_one_order(self, data: dict[str, Any], **kwargs: Any) -> None:
-        if set(data) - {"quantity"} not in ({"order_id"}, {"event_id", "user_id"}):
-            raise ValidationError("Send either order_id, or event_id and user_id.")
+        if set(data) - {"quantity"} not in ({"order_id"}, {"event_id"}, {"event_id", "user_id"}):
+            raise ValidationError("Send either order_id, or event_id, and with it user_id for another than yourself.")
 
 
 class PageQuerySchema(StrictSchema):
