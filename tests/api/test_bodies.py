@@ -11,7 +11,7 @@ import pytest
 from gunicorn.http.errors import InvalidChunkSize
 from hypothesis import HealthCheck, example, given, settings
 
-from ticketing.api.bodies import BODY_BYTES_MAX
+from ticketing.api.bodies import BODY_BYTES_MAX, BULK_BYTES_MAX
 
 from .conftest import ADMIN, EVENT_ID, Answer, Api, MakeApp, refused
 from .test_bookings import on_both
@@ -291,6 +291,37 @@ class TestSize:
             },
         )
         assert answer.request.content_length is None
+        assert answer.status_code == status
+
+    @pytest.mark.parametrize("character", ["x", "\N{GUITAR}"])
+    def test_five_hundred_bookings_of_the_longest_kind(self, api: Api, character: str) -> None:
+        """They fit: ids of 128 characters, types of 32, quantities of two digits; and every order shows its own."""
+        code = "t" * 32
+        api.initialize(None, ticket_types=[{"code": code, "total_tickets": 5_000}])
+        ids = [f"{number:03}{character * 125}" for number in range(500)]
+        orders = [{"user_id": user_id, "quantity": 10, "ticket_type": code} for user_id in ids]
+        body = json.dumps({"event_id": EVENT_ID, "mode": "all_or_none", "orders": orders}, ensure_ascii=False)
+        assert BODY_BYTES_MAX < len(body.encode()) < BULK_BYTES_MAX
+        answer = send(api, "/bookings/bulk", body)
+        assert answer.status_code == 200
+        assert [each["order"]["user_id"] for each in answer.json["results"]] == ids
+
+    @pytest.mark.parametrize(("size", "status"), [(393_216, 200), (393_217, 413), (10_000_000, 413)])
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    def test_the_bound_of_many_bookings(self, open_event: Api, size: int, status: int, is_chunked: bool) -> None:
+        """384 KiB, and not a byte more, however they come."""
+        body = json.dumps({"event_id": EVENT_ID, "orders": [{"user_id": "bob"}]}).ljust(size)
+        if not is_chunked:
+            assert send(open_event, "/bookings/bulk", body).status_code == status
+            return
+        chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+        answer = open_event.client.post(
+            "/bookings/bulk",
+            input_stream=BytesIO(body.encode()),
+            content_type="application/json",
+            environ_overrides=chunked,
+            auth=ADMIN,
+        )
         assert answer.status_code == status
 
     def test_a_long_text_is_not_repeated_in_the_answer(self, open_event: Api) -> None:

@@ -119,7 +119,7 @@ def book_many(body: dict[str, Any]) -> Any:
     """Book for many users.
 
     One after the other, in one step. `each`: every booking has a result of its own, the order or the problem that it
-    would have got alone. `all_or_none`: all are confirmed, or nothing is booked.
+    would have got alone. `all_or_none`: all are confirmed, or nothing is booked. The body may have 384 KiB.
     """
     caller = caller_id()
     request = request_key(caller, body)

@@ -71,7 +71,7 @@ HTTP_CODES: Mapping[int, tuple[str, str]] = {
     404: ("not_found", "There is nothing at this path."),
     405: ("method_not_allowed", "This path does not answer to this method."),
     412: ("precondition_failed", "This is not the version that If-Match names."),
-    413: ("body_too_large", "The body is larger than 64 KiB."),
+    413: ("body_too_large", "The body is larger than 64 KiB, or 384 KiB for /bookings/bulk."),
     414: ("uri_too_long", "The request line is too long."),
     415: ("unsupported_media_type", "The body must be JSON: send Content-Type: application/json."),
     422: ("validation_failed", "Some fields are wrong: see errors."),
