@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -17,8 +18,9 @@ COLUMNS = tuple(OrderSchema().fields)
 ROWS_AT_ONCE = 200
 """Some 5 ms of work, before others have their turn."""
 
-# What a spreadsheet takes for a formula at the beginning of a cell (OWASP, CSV Injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# Where a spreadsheet takes what follows for a formula (OWASP, CSV Injection): at the beginning of a cell, or after what
+# another one takes for the end of a cell. Some read the full-width signs as they read the others.
+_FORMULA = re.compile(r"(^|[;|\t])(?=[=+\-@＝＋－＠\t\r\n])")
 
 
 def orders_csv(state: EventState, clock: Clock) -> Iterator[str]:
@@ -27,7 +29,7 @@ def orders_csv(state: EventState, clock: Clock) -> Iterator[str]:
     The state does not change: a file is of one moment, however long it takes.
     """
     out = io.StringIO()
-    writer = csv.writer(out)
+    writer = csv.writer(out, quoting=csv.QUOTE_ALL)  # then a separator inside of a cell is none, whichever is meant
     writer.writerow(COLUMNS)
     for number, order in enumerate(state.orders_by_arrival(), start=1):
         view = order_view(order, state.waiting_position(order))
@@ -43,6 +45,6 @@ def orders_csv(state: EventState, clock: Clock) -> Iterator[str]:
 def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return rfc3339(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"  # so it is shown as it is, and never calculated
+    if isinstance(value, str):
+        return _FORMULA.sub(r"\1'", value)  # so it is shown as it is, and never calculated
     return value
