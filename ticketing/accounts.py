@@ -43,6 +43,9 @@ class Users(Protocol):
     def find(self, user_ids: Iterable[str], deadline: float) -> dict[str, Account]:
         """Those of these users who have an account."""
 
+    def find_by_key(self, key: bytes, deadline: float) -> Account | None:
+        """The account that was registered with this key, and not changed since."""
+
     def page(self, after: str, limit: int, deadline: float) -> list[Account]:
         """The first `limit` accounts after an id, by id."""
 
@@ -121,13 +124,17 @@ class Accounts:
         """The first `limit` accounts of the database whose ids come after `after`, by id."""
         return self._users.page(after, limit, self._within(LOOKUP_DEADLINE_S, deadline))
 
+    def registered_with(self, key: bytes, deadline: float = math.inf) -> Account | None:
+        """The account that was registered with this digest of an Idempotency-Key, and is as it was then."""
+        return self._users.find_by_key(key, self._within(LOOKUP_DEADLINE_S, deadline))
+
     def register(
-        self, user_id: str, role: Role, password_hash: str, deadline: float = math.inf
+        self, user_id: str, role: Role, password_hash: str, deadline: float = math.inf, *, key: bytes | None = None
     ) -> Account | None:
-        """A new account; None when the name is taken."""
+        """A new account; None when the name is taken. `key` is the digest of the request's Idempotency-Key."""
         if self.is_first_admin(user_id):
             return None
-        account = Account(user_id, role, password_hash, new_stamp())
+        account = Account(user_id, role, password_hash, new_stamp(), key=key)
         added = self._users.add(account, self._within(CHANGE_DEADLINE_S, deadline))
         self.forget(user_id)
         return account if added else None
@@ -151,6 +158,7 @@ class Accounts:
             password_hash=password_hash or account.password_hash,
             pseudonym=pseudonym or account.pseudonym,
             stamp=new_stamp(),
+            key=None,  # whoever repeats the registration would be told of an account that is another by now
         )
         replaced = self._users.replace(changed, account.stamp, self._within(CHANGE_DEADLINE_S, deadline))
         self.forget(account.user_id)

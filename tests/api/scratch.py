@@ -43,6 +43,10 @@ class FakeUsers:
         self.lookups += 1
         return {user_id: self.accounts[user_id] for user_id in user_ids if user_id in self.accounts}
 
+    def find_by_key(self, key: bytes, deadline: float) -> Account | None:
+        """The one that has this key."""
+        return next((account for account in self.accounts.values() if account.key == key), None)
+
     def page(self, after: str, limit: int, deadline: float) -> list[Account]:
         """The first after an id."""
         return [self.accounts[user_id] for user_id in sorted(self.accounts) if user_id > after][:limit]

@@ -32,8 +32,9 @@ POSTS = [
     "/orders/{order_id}/transfer",
     "/events/{event_id}/cancel",
     "/webhooks",
+    "/users",
 ]
-UNKEYED_POSTS = ["/users", "/auth/refresh", "/auth/revoke", "/auth/token", "/webhooks/{webhook_id}/replay"]
+UNKEYED_POSTS = ["/auth/refresh", "/auth/revoke", "/auth/token", "/webhooks/{webhook_id}/replay"]
 WITHOUT_BODY = {"/events/{event_id}/cancel", "/auth/token", "/webhooks/{webhook_id}/replay"}
 PROTECTED = {
     ("post", "/initialize"),
@@ -124,7 +125,7 @@ def test_tags_stand_in_the_order_of_work() -> None:
 
 
 def test_a_post_takes_a_key_and_tells_of_its_body() -> None:
-    """JSON only, `Idempotency-Key` in the header where it is about an event, and the errors of both."""
+    """JSON only, `Idempotency-Key` in the header where something is made or changed, and the errors of both."""
     posts = {path: operation for method, path, operation in operations() if method == "post"}
     assert set(posts) == {*POSTS, *UNKEYED_POSTS}
     for path, operation in posts.items():

@@ -20,10 +20,12 @@ OLGA = ("olga", "a password of an organizer")
 OTTO = ("otto", "a password of another organizer")
 
 
-def register(api: Api, credentials: tuple[str, str] = ADA, auth: Any = None, **fields: Any) -> Answer:
+def register(
+    api: Api, credentials: tuple[str, str] = ADA, auth: Any = None, *, key: str | None = None, **fields: Any
+) -> Answer:
     """POST /users, as nobody unless told."""
     user_id, password = credentials
-    return api.post("/users", {"user_id": user_id, "password": password, **fields}, auth=auth)
+    return api.post("/users", {"user_id": user_id, "password": password, **fields}, auth=auth, key=key)
 
 
 def me(api: Api, credentials: tuple[str, str]) -> Answer:
@@ -49,6 +51,47 @@ class TestRegistering:
         assert me(api, ADA).json == answer.json
         refused(register(api, ("ada", NEW_PASSWORD)), 409, "user_exists")
         refused(me(api, ("ada", NEW_PASSWORD)), 401, "unauthorized")
+
+    @on_both
+    def test_a_repeat_with_its_key(self, api: Api, make_app: MakeApp) -> None:
+        """The first answer again, by any worker; what is another in it is refused, and changes nothing."""
+        first = register(api, key="k")
+        assert "Idempotent-Replayed" not in first.headers
+        for worker in (api, Api(make_app())):
+            again = register(worker, key="k")
+            assert (again.status_code, again.json) == (201, first.json)
+            assert again.headers["Location"] == first.headers["Location"]
+            assert again.headers["Idempotent-Replayed"] == "true"
+            for other in (("ada", NEW_PASSWORD), ("bob", ADA[1])):
+                refused(register(worker, other, key="k"), 422, "idempotency_key_reused")
+            refused(register(worker, key="another"), 409, "user_exists")
+        assert me(api, ADA).status_code == 200
+        assert register(api, ("bob", NEW_PASSWORD), ADMIN, key="k").status_code == 201  # it is another caller's key
+
+    def test_a_repeat_after_a_change(self, api: Api) -> None:
+        """It is no repeat any more: the account is another, and the name is taken."""
+        register(api, key="k")
+        assert api.client.patch("/users/ada", json={"role": "organizer"}, auth=ADMIN).status_code == 200
+        refused(register(api, key="k"), 409, "user_exists")
+
+    def test_a_repeat_at_the_same_time(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who loses the race for the name finds that it is its own."""
+        accounts = api.services.accounts
+        real = accounts.register
+        monkeypatch.setattr(accounts, "register", lambda *args: real(*args) and real(*args))
+        answer = register(api, key="k")
+        assert (answer.status_code, answer.headers["Idempotent-Replayed"]) == (201, "true")
+
+    def test_what_is_kept_of_a_key(self, api: Api) -> None:
+        """A digest of key and caller; nothing that is quick to compute from the password."""
+        register(api, key="secret-key")
+        document = api.services.database["users"].find_one({"_id": "ada"})
+        assert document is not None
+        assert set(document) == {"_id", "role", "password_hash", "stamp", "pseudonym", "key"}
+        assert (len(document["key"]), b"secret" in document["key"]) == (16, False)
+        register(api, ("ben", ADA[1]), key="other")
+        other = api.services.database["users"].find_one({"_id": "ben"})
+        assert other is not None and other["key"] != document["key"]
 
     def test_the_name_of_the_first_admin(self, api: Api) -> None:
         """It is taken, though it stands in no database."""

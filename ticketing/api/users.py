@@ -9,14 +9,17 @@ from flask import url_for
 from flask_smorest import Blueprint
 
 from ..domain.accounts import Account
+from ..errors import IdempotencyKeyReused
 from ..passwords import normal, weakness
 from ..services import left_s, request_deadline, services
 from . import auth
+from .answers import caller_id
 from .auth import Role, authenticator, current_account
 from .bodies import StrictParser
-from .openapi import documented, leads_on, tells
+from .idempotency import request_key
+from .openapi import creates, documented, leads_on
 from .pagination import page_of, text_after
-from .problems import ApiProblem
+from .problems import REPLAYED_HEADER, ApiProblem
 from .schemas import (
     ChangeAccountSchema,
     ChangeMyAccountSchema,
@@ -32,7 +35,7 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 
 @blueprint.post("/users")
 @blueprint.arguments(RegisterSchema)
-@blueprint.response(201, UserSchema, headers=tells("Location", "The path of the user."))
+@blueprint.response(201, UserSchema, headers=creates("the user"))
 @documented(
     blueprint,
     "register",
@@ -41,7 +44,6 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
     "forbidden",
     tag="Users",
     takes_body=True,
-    takes_key=False,
 )
 def register(body: dict[str, Any]) -> Any:
     """Make an account.
@@ -55,11 +57,33 @@ def register(body: dict[str, Any]) -> Any:
         auth.refuse(HTTPStatus.FORBIDDEN if caller else HTTPStatus.UNAUTHORIZED)
     if not is_admin and role is not Role.CUSTOMER:
         auth.refuse(HTTPStatus.FORBIDDEN if caller else HTTPStatus.UNAUTHORIZED)
+    # Of the key alone: a digest of the body would be a fast one of the password.
+    request = request_key(caller_id(), {})
+    key = request and request.key
+    headers = {"Location": url_for("users.user", user_id=body["user_id"])}
+    if first := _registered_before(key, body):
+        return first, 201, headers | {REPLAYED_HEADER: "true"}
     password_hash = _hash(body["password"], body["user_id"])
-    account = services().accounts.register(body["user_id"], role, password_hash, request_deadline())
+    account = services().accounts.register(body["user_id"], role, password_hash, request_deadline(), key=key)
+    if account is not None:
+        return account, 201, headers
+    if first := _registered_before(key, body):  # meanwhile
+        return first, 201, headers | {REPLAYED_HEADER: "true"}
+    raise ApiProblem.named("user_exists")
+
+
+def _registered_before(key: bytes | None, body: dict[str, Any]) -> Account | None:
+    """The account that the same request with this key has made.
+
+    Raises `IdempotencyKeyReused` where it was another request, or the password is another; it costs what a login does.
+    """
+    account = None if key is None else services().accounts.registered_with(key, request_deadline())
     if account is None:
-        raise ApiProblem.named("user_exists")
-    return account, 201, {"Location": url_for("users.user", user_id=account.user_id)}
+        return None
+    is_same = (account.user_id, account.role) == (body["user_id"], Role(body["role"]))
+    if not is_same or not auth.is_password_right(account.user_id, body["password"]):
+        raise IdempotencyKeyReused
+    return account
 
 
 @blueprint.get("/users")

@@ -20,6 +20,7 @@ class Account:
 
     `stamp` is random, and another one after each change of password or role: what was proven under an old stamp
     is worth nothing any more. `pseudonym` is set while the account is being erased; then it may do nothing else.
+    `key` is the digest of the Idempotency-Key with which it was registered, until something of it is changed.
     """
 
     user_id: str
@@ -27,3 +28,4 @@ class Account:
     password_hash: str
     stamp: str
     pseudonym: str | None = None
+    key: bytes | None = None

@@ -13,6 +13,7 @@ from pymongo.errors import CollectionInvalid
 
 from .ledger import COLLECTION, ledger_collection
 from .sessions import COLLECTION as SESSIONS
+from .users import COLLECTION as USERS
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -36,6 +37,9 @@ SESSION_INDEXES = [
     # MongoDB removes a session when its last refresh token has expired.
     IndexModel([("expires_at", ASCENDING)], name="expired", expireAfterSeconds=0),
 ]
+
+# An Idempotency-Key holds for all names. Sparse: most accounts have none.
+USER_INDEXES = [IndexModel([("key", ASCENDING)], name="key", sparse=True)]
 
 _IS_REMEMBERED = {"$eq": ["$transitions.type", "remembered"]}
 
@@ -127,6 +131,7 @@ def create_indexes_and_views(database: Database[dict[str, Any]]) -> None:
     """Make what is missing and bring the views up to date. May run at any time, any number of times."""
     ledger_collection(database).create_indexes(INDEXES)
     database[SESSIONS].create_indexes(SESSION_INDEXES)
+    database[USERS].create_indexes(USER_INDEXES)
     for name, pipeline in VIEWS.items():
         try:
             database.create_collection(name, viewOn=COLLECTION, pipeline=pipeline)

@@ -1,6 +1,7 @@
 """The accounts in MongoDB, a document each. Its `_id` is the user's id: two cannot have the same.
 
-    {"_id": "ada", "role": "customer", "password_hash": "scrypt:…", "stamp": "…", "pseudonym": null}
+    {"_id": "ada", "role": "customer", "password_hash": "scrypt:…", "stamp": "…", "pseudonym": null,
+     "key": Binary(16 bytes)}
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ class Users:
         found = retried(self._clock, deadline, lambda: list(self._collection.find(query)))
         return {document["_id"]: _account(document) for document in found}
 
+    def find_by_key(self, key: bytes, deadline: float) -> Account | None:
+        """The account that was registered with this key, and not changed since."""
+        found = retried(self._clock, deadline, lambda: self._collection.find_one({"key": key}))
+        return None if found is None else _account(found)
+
     def page(self, after: str, limit: int, deadline: float) -> list[Account]:
         """The first `limit` accounts whose ids come after `after`, by id. Ids compare byte by byte."""
 
@@ -100,13 +106,14 @@ class Users:
 
 
 def _document(account: Account) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "_id": account.user_id,
         "role": account.role.value,
         "password_hash": account.password_hash,
         "stamp": account.stamp,
         "pseudonym": account.pseudonym,
     }
+    return document if account.key is None else {**document, "key": account.key}
 
 
 def _account(document: dict[str, Any]) -> Account:
@@ -116,4 +123,5 @@ def _account(document: dict[str, Any]) -> Account:
         document["password_hash"],
         document["stamp"],
         document["pseudonym"],
+        document.get("key"),
     )
