@@ -16,6 +16,7 @@ from typing import Any
 from gunicorn.glogging import Logger as _GunicornLogger
 
 from ticketing import http_errors as _http_errors
+from ticketing import succession as _succession
 from ticketing.config import Config as _Config
 from ticketing.embedded import EmbeddedError, connect_or_start
 from ticketing.event_table import SUFFIX as _EVENTS_SUFFIX
@@ -27,6 +28,7 @@ _config = _Config.from_env()
 # The workers inherit all of this. prometheus_client looks for its folder when it is imported: not before this line.
 _http_errors.install()
 _share_turns()
+_succession.share()
 _metrics_folder = _Path(_config.data_dir, "metrics").absolute()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
 
@@ -130,6 +132,11 @@ def on_starting(server: Any) -> None:
             file.unlink()
     except OSError as error:
         sys.exit(f"Error: The folder {_metrics_folder}, below DATA_DIR, cannot be used: {error.strerror}.")
+
+
+def on_reload(server: Any) -> None:
+    """The workers that are forked next follow those that serve."""
+    _succession.begin_generation()
 
 
 def child_exit(server: Any, worker: Any) -> None:

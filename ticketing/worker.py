@@ -23,10 +23,14 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
 
+from . import succession
 from .services import services
 
 LAST_REQUEST_S = 1.0
 """How long a worker that stops still reads from a connection on which nothing is under way."""
+
+FOLLOWERS_S = 10.0
+"""How long a worker that a reload has told to stop goes on where no new one begins to serve."""
 
 POLL_S = 0.1
 
@@ -54,14 +58,25 @@ class Worker(GeventWorker):
         """Serve until told to stop."""
         gevent.get_hub().threadpool.maxsize = self.cfg.threads
         servers = [self._serve(listener) for listener in self.sockets]
+        succession.note_serving()
         while self.alive:
             self.notify()
             gevent.sleep(POLL_S)
+        self._wait_for_followers()
         for server in servers:
             _accept_the_rest(server)
         with self.wsgi.app_context():
             services().feed.stop()  # who waits for changes is answered now
         self._finish([server.pool for server in servers])
+
+    def _wait_for_followers(self) -> None:
+        """After a reload, serve until one of the new workers does; not for ever, for they may never get there."""
+        ends_s = time.monotonic() + FOLLOWERS_S
+        if succession.is_followed():
+            self.log.info("a new worker is not serving yet: this one goes on until it does")
+        while succession.is_followed() and time.monotonic() < ends_s:
+            self.notify()
+            gevent.sleep(POLL_S)
 
     def _serve(self, listener: socket.socket) -> StreamServer:
         # gunicorn asks it for its name with each connection: also with the last ones, when it is closed.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -57,6 +60,33 @@ class TestTheQueueOfTheKernel:
         finished = close_a_server_with_callers("rudely")
         assert finished.stdout == ""
         assert "ConnectionResetError" in finished.stderr
+
+
+# Loaded by every Python with it on its path: who is forked waits for as long as the file "hold" is there.
+HOLD_WHO_IS_FORKED = """
+import os, time
+
+def wait():
+    while os.path.exists("hold"):
+        time.sleep(0.05)
+
+os.register_at_fork(after_in_child=wait)
+"""
+
+
+class TestReloading:
+    def test_the_old_serve_until_the_new_do(self, make_lean_service: Start, folder: Path) -> None:
+        """Whoever comes before a new worker takes connections is served by an old one."""
+        (folder / "sitecustomize.py").write_text(HOLD_WHO_IS_FORKED)
+        service = make_lean_service(PYTHONPATH=f"{ROOT}{os.pathsep}{folder}").start().wait_until_serving()
+        (folder / "hold").touch()
+        service.signal(signal.SIGHUP)
+        eventually(lambda: "this one goes on until it does" in service.output)
+        for _ in range(10):
+            assert httpx.get(service.url + "/healthz", timeout=2).status_code == 200
+        (folder / "hold").unlink()
+        eventually(lambda: "Worker exiting" in service.output)
+        assert service.get("/healthz").status_code == 200
 
 
 class TestStopping:
