@@ -1,7 +1,7 @@
 """A reload without a gap: workers that are told to stop go on until one of those that follow them serves.
 
-gunicorn tells them as soon as it has forked the new ones, which take nobody on before they have loaded the app: a second
-or two, and on a busy machine many. What workers know of each other stands in a page of memory that all of them inherit.
+gunicorn tells them as soon as it has forked the new ones, which take nobody on before they have loaded the app: a
+second or two, and on a busy machine many. What workers know of each other stands in a page of memory that all inherit.
 """
 
 from __future__ import annotations
