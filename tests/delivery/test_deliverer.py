@@ -422,7 +422,7 @@ class TestReceiversInTrouble:
         eventually(lambda: place.attempts() == 2)
         failing = place.subscription().failing
         assert failing is not None
-        [delivery] = place.webhooks.deliveries("wh_one", 9)
+        [delivery] = eventually(lambda: place.webhooks.deliveries("wh_one", 9))
         pause_s = (failing.next_attempt_at - delivery.at).total_seconds()
         assert 3600 <= pause_s < 7200 + 60
         place.stop()
