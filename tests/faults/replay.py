@@ -27,6 +27,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     "pseudonymized": ("renamed",),
 }
 SOLD_OR_NOT = ("initialized", "transferred", "pseudonymized")  # may be whether tickets are sold or not
+LIMITS = ("max_tickets_per_order", "max_tickets_per_user")  # of a new order; a user has one active order an event
 
 
 class Moment:
@@ -38,14 +39,24 @@ class Moment:
         self.free = {code: replay.free(code) for code in replay.totals}
         self.lines = {code: len(line) for code, line in replay.lines.items()}
 
+    def named(self, code: str | None) -> str:
+        """The type of this code, or the only one; an empty text where there is none such."""
+        if code is None and len(self.totals) == 1:
+            return next(iter(self.totals))
+        return code if code in self.totals and code is not None else ""
+
     def available(self, code: str | None) -> int:
         """What a booking of this type, or the only one, could get."""
-        code = code or next(iter(self.totals), "")
+        code = self.named(code)
         return 0 if self.lines.get(code) else self.free.get(code, 0)
 
     def total(self, code: str | None) -> int:
         """All tickets of this type, or the only one."""
-        return self.totals.get(code or next(iter(self.totals), ""), 0)
+        return self.totals.get(self.named(code), 0)
+
+    def is_over(self, limit: str, quantity: int) -> bool:
+        """Whether so many tickets are more than the event's field `limit` allows."""
+        return is_over(self.event, limit, quantity)
 
 
 class Replay:
@@ -148,6 +159,8 @@ class Replay:
 
     def _apply(self, transition: Document) -> None:
         kind = transition["type"]
+        if kind == "updated":
+            self._check_floors(transition.get("event", {}))
         if kind != "pseudonymized":
             self._set_event(transition.get("event", {}))
         closed = not is_on_sale(self.event, transition["at"])
@@ -162,6 +175,9 @@ class Replay:
                 self.wrong(f"oversold, {self.totals[code] - free} of {self.totals[code]} {code}")
             if line and not closed and self.orders[line[0]]["quantity"] <= free:
                 self.wrong(f"{line[0]} is first in line and fits, and still waits")
+            for order_id in line:
+                if (quantity := self.orders[order_id]["quantity"]) > self.totals[code]:
+                    self.wrong(f"{order_id} waits for more than there are, {quantity} of {self.totals[code]} {code}")
 
     def _note_standings(self, transition: Document) -> None:
         for change in transition.get("orders", ()):
@@ -169,12 +185,17 @@ class Replay:
             if order is not None:
                 self._standings[order["order_id"]].append((self.last, order["status"], order["quantity"]))
 
+    def _check_floors(self, fields: Document) -> None:
+        """No type loses tickets that are booked, nor free ones that are held for its line."""
+        totals = {each["code"]: each["total_tickets"] for each in _types({**self.event, **fields})}
+        for code, total in self.totals.items():
+            floor = total if self.lines[code] else total - self.free(code)
+            if totals.get(code, 0) < floor:
+                self.wrong(f"leaves {totals.get(code, 0)} {code}, {floor} were booked or held")
+
     def _set_event(self, fields: Document) -> None:
         self.event = {**self.event, **fields}
-        types = self.event.get("ticket_types")
-        if types is None:
-            total = self.event["total_tickets"]
-            types = [{"code": "general", "total_tickets": total, "price": "0.00", "currency": None}]
+        types = _types(self.event)
         self.totals = {each["code"]: each["total_tickets"] for each in types}
         self.prices = {each["code"]: (each["price"], each["currency"]) for each in types}
         for code in self.totals:
@@ -237,6 +258,7 @@ class Replay:
         code, quantity, status = order["ticket_type"], order["quantity"], change["status"]
         if self.active_at(user, self.last) is not None:
             self.wrong(f"a second active order of {user}")
+        self._check_limits(order, transition["type"])
         self.active[user].append([self.last, None, order["order_id"]])
         if transition["type"] != "transferred":
             fits = not self.lines[code] and quantity <= self.free(code)
@@ -250,6 +272,13 @@ class Replay:
         order["status"] = status
         if status == "waiting":
             self.lines[code].append(order["order_id"])
+
+    def _check_limits(self, order: Document, kind: str) -> None:
+        """Whoever is handed tickets may have no more of them than who books."""
+        for limit in LIMITS:
+            if is_over(self.event, limit, order["quantity"]):
+                gives = f"{kind} gives {order['order_id']} {order['quantity']} tickets"
+                self.wrong(f"{gives}, the {limit} is {self.event[limit]}")
 
     def _take(self, order: Document, change: Document) -> None:
         """Some tickets, or all. One that waits and has some left keeps its place."""
@@ -290,6 +319,18 @@ class Replay:
         for span in self.active[order["user_id"]]:
             if span[2] == order["order_id"] and span[1] is None:
                 span[1] = self.last
+
+
+def _types(event: Document) -> list[Document]:
+    """The ticket types of an event: one that is free, where it says nothing of them."""
+    general = {"code": "general", "total_tickets": event["total_tickets"], "price": "0.00", "currency": None}
+    return event.get("ticket_types") or [general]
+
+
+def is_over(event: Document, limit: str, quantity: int) -> bool:
+    """Whether so many tickets are more than the field `limit` of an event allows; None allows any number."""
+    most = event.get(limit)
+    return most is not None and quantity > most
 
 
 def is_on_sale(event: Document, at: datetime) -> bool:

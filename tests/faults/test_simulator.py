@@ -20,9 +20,11 @@ from ticketing.manager import TicketManager
 from ticketing.storage.ledger import Ledger
 
 from . import checker
+from .history import Attempt
 from .simulator import seeds, world
 from .simulator.controls import CONTROLS, Control
 from .simulator.scheduler import Scheduler, forget_all
+from .truths import MAY_BE_REFUSED, TRUTHS
 
 # It would count little that other tests do not reach, and take twice as long.
 pytestmark = pytest.mark.no_cover
@@ -101,6 +103,29 @@ def test_every_kind_of_fault_happens() -> None:
         if seen >= FAULTS or seed == FIRST_SEED + 100:
             break
     assert seen == FAULTS
+
+
+def test_every_refusal_that_the_checker_judges_comes_up() -> None:
+    """A truth that is never asked for shows nothing: each refusal is told within the seeds of every run, or sooner."""
+    seen: set[str] = set()
+    for seed in range(FIRST_SEED, FIRST_SEED + SEEDS):
+        seen |= {code for attempt in world.run(seed).attempts for code in _refusals(attempt)}
+        if seen >= TRUTHS.keys():
+            break
+    assert TRUTHS.keys() <= seen
+
+
+def _refusals(attempt: Attempt) -> set[str]:
+    """What this request was refused with: with `bulk` where each of many bookings was."""
+    if attempt.outcome == "bulk":
+        return {"bulk"} if attempt.version is None else set()
+    code = attempt.outcome.removeprefix("refused:")
+    return {code} if code != attempt.outcome else set()
+
+
+def test_each_truth_is_that_of_a_refusal_that_may_come() -> None:
+    """What no request may be refused with, nobody would look up; and what it may be, somebody must."""
+    assert set().union(*MAY_BE_REFUSED.values()) == TRUTHS.keys()
 
 
 def test_who_crashes_gives_back_what_he_held_of_this_process() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from .history import Attempt
-from .replay import Document, Replay, is_on_sale, sales_are_over, transfers_are_over
+from .replay import LIMITS, Document, Moment, Replay, is_on_sale, sales_are_over, transfers_are_over
 
 
 class Refusal:
@@ -78,6 +78,37 @@ class Refusal:
     def exceeds_total_tickets(self, then: int) -> bool:
         total = self.replay.moments[then].total(self.asked.get("ticket_type"))
         return bool(self.asked["quantity"] > total == self.told.get("maximum"))
+
+    def exceeds_max_tickets_per_order(self, then: int) -> bool:
+        return self._is_over("max_tickets_per_order", then)
+
+    def exceeds_max_tickets_per_user(self, then: int) -> bool:
+        """A user has one active order of an event, so his tickets are those of this one."""
+        return self._is_over("max_tickets_per_user", then)
+
+    def _is_over(self, limit: str, then: int) -> bool:
+        moment = self.replay.moments[then]
+        return moment.is_over(limit, self._wanted(then)) and moment.event[limit] == self.told.get("maximum")
+
+    def _wanted(self, then: int) -> int:
+        """The tickets of the order that there would have been; of a transfer without a number, all that there were."""
+        _, quantity = self.replay.order_at(self.asked.get("order_id", ""), then) or ("none", 0)
+        return self.asked["quantity"] or quantity
+
+    def ticket_type_required(self, then: int) -> bool:
+        return self.asked.get("ticket_type") is None and len(self.replay.moments[then].totals) > 1
+
+    def unknown_ticket_type(self, then: int) -> bool:
+        code, totals = self.asked.get("ticket_type"), self.replay.moments[then].totals
+        return bool(totals) and code is not None and code not in totals and code == self.told.get("ticket_type")
+
+    def invalid_ticket_types(self, then: int) -> bool:
+        """The number of tickets was to be that of one of several types, or a new type was to have none."""
+        totals = self.replay.moments[then].totals
+        if self.told.get("field") == "total_tickets":
+            return "total_tickets" in self.asked and len(totals) > 1
+        new = [each for each in self.asked.get("ticket_types", ()) if each["code"] not in totals]
+        return self.told.get("field") == "ticket_types" and any("total_tickets" not in each for each in new)
 
     def exceeds_order_quantity(self, then: int) -> bool:
         order_id = self.asked.get("order_id") or self.replay.active_at(self.asked["user_id"], then)
@@ -145,21 +176,28 @@ TRUTHS: dict[str, Callable[[Refusal, int], bool]] = {
     "event_cancelled": Refusal.event_cancelled,
     "event_exists": Refusal.event_exists,
     "event_not_found": Refusal.event_not_found,
+    "exceeds_max_tickets_per_order": Refusal.exceeds_max_tickets_per_order,
+    "exceeds_max_tickets_per_user": Refusal.exceeds_max_tickets_per_user,
     "exceeds_order_quantity": Refusal.exceeds_order_quantity,
     "exceeds_total_tickets": Refusal.exceeds_total_tickets,
     "invalid_schedule": Refusal.invalid_schedule,
+    "invalid_ticket_types": Refusal.invalid_ticket_types,
     "order_not_confirmed": Refusal.order_not_confirmed,
     "order_not_found": Refusal.order_not_found,
     "precondition_failed": Refusal.precondition_failed,
     "sales_closed": Refusal.sales_closed,
     "sales_not_open": Refusal.sales_not_open,
+    "ticket_type_required": Refusal.ticket_type_required,
     "transfer_closed": Refusal.transfer_closed,
+    "unknown_ticket_type": Refusal.unknown_ticket_type,
 }
 
 OF_SALES = {"event_not_found", "event_cancelled", "sales_closed", "sales_not_open"}
+OF_USERS = {"already_booked", "exceeds_max_tickets_per_order", "exceeds_max_tickets_per_user"}
+OF_TYPES = {"ticket_type_required", "unknown_ticket_type", "exceeds_total_tickets"}
 MAY_BE_REFUSED: dict[str, set[str]] = {
     "initialize": {"event_exists", "invalid_schedule"},
-    "book": {*OF_SALES, "already_booked", "exceeds_total_tickets"},
+    "book": {*OF_SALES, *OF_TYPES, *OF_USERS},
     "bulk": {*OF_SALES, "bulk_refused", "bulk"},
     "cancel": {"event_not_found", "order_not_found", "exceeds_order_quantity"},
     "transfer": {
@@ -168,12 +206,13 @@ MAY_BE_REFUSED: dict[str, set[str]] = {
         "transfer_closed",
         "order_not_confirmed",
         "exceeds_order_quantity",
-        "already_booked",
+        *OF_USERS,
     },
     "update": {
         "event_not_found",
         "precondition_failed",
         "event_cancelled",
+        "invalid_ticket_types",
         "invalid_schedule",
         "below_booked_tickets",
     },
@@ -193,20 +232,39 @@ def bookings_refused(attempt: Attempt, replay: Replay, then: int) -> list[Docume
     """
     moment, refused = replay.moments[then], []
     made: dict[str, Document] = {}
-    taken: Counter[str | None] = Counter()
+    taken: Counter[str] = Counter()
     for index, (user, quantity, code) in enumerate(attempt.asked["orders"]):
-        total, left = moment.total(code), moment.available(code) - taken[code]
+        left = moment.available(code) - taken[moment.named(code)]
         order_id = replay.active_at(user, then)
-        if user in made or order_id is not None:
+        if not moment.named(code):
+            refused.append(_without_type(index, code))
+        elif user in made or order_id is not None:
             refused.append(_refused(index, "already_booked", made.get(user, {"order_id": order_id})))
-        elif quantity > total:
-            refused.append(_refused(index, "exceeds_total_tickets", {"maximum": total}))
+        elif (too_many := _too_many(moment, quantity, code)) is not None:
+            refused.append(_refused(index, *too_many))
         elif attempt.asked["all_or_none"] and quantity > left:
             refused.append(_refused(index, "not_enough_tickets", {"available_tickets": left}))
         else:
             made[user] = _made(attempt, index)
-            taken[code] += quantity
+            taken[moment.named(code)] += quantity
     return refused
+
+
+def _without_type(index: int, code: str | None) -> Document:
+    """A booking that names no type of several, or one that there is not."""
+    if code is None:
+        return _refused(index, "ticket_type_required", {})
+    return _refused(index, "unknown_ticket_type", {"ticket_type": code})
+
+
+def _too_many(moment: Moment, quantity: int, code: str | None) -> tuple[str, Document] | None:
+    """Which limit of a new order so many tickets exceed, the first of them, and what it is."""
+    for limit in LIMITS:
+        if moment.is_over(limit, quantity):
+            return f"exceeds_{limit}", {"maximum": moment.event[limit]}
+    if quantity > (total := moment.total(code)):
+        return "exceeds_total_tickets", {"maximum": total}
+    return None
 
 
 def _refused(index: int, code: str, details: Document) -> Document:

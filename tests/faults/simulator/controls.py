@@ -5,8 +5,8 @@ Each control names the violation by which it must be noticed: a control that mer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -14,13 +14,26 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ticketing.clock import tries
 from ticketing.domain import decide
-from ticketing.domain.commands import Book, BookMany, Cancel, Command, Transfer
+from ticketing.domain.commands import Book, BookMany, Cancel, Command, Transfer, Update
 from ticketing.domain.decide import _check_limits, _check_sales, _taken_from
 from ticketing.domain.fold import fold
-from ticketing.domain.model import Answer, Event, EventState, Order, OrderChange, OrderStatus, Transition
+from ticketing.domain.model import (
+    Answer,
+    Event,
+    EventState,
+    Order,
+    OrderChange,
+    OrderStatus,
+    Transition,
+    TransitionType,
+)
+from ticketing.domain.ranked import RankedSet
 from ticketing.errors import (
     AlreadyBooked,
+    BelowBookedTickets,
     BulkRefused,
+    ExceedsMaxTicketsPerOrder,
+    ExceedsMaxTicketsPerUser,
     ExceedsOrderQuantity,
     ExceedsTotalTickets,
     InvalidSchedule,
@@ -30,6 +43,7 @@ from ticketing.errors import (
     SalesClosed,
     SalesNotOpen,
     StorageUnavailable,
+    TransferClosed,
 )
 from ticketing.manager import TicketManager
 from ticketing.storage.documents import commit_document
@@ -219,6 +233,60 @@ def transfer_at_another_price(state: EventState, command: Transfer, at: datetime
     return transition._replace(orders=(given, {**received, "unit_price": today}))
 
 
+WITHOUT_LIMITS = {"max_tickets_per_order": 1_000, "max_tickets_per_user": None}
+
+
+def _as_if(state: EventState, **fields: Any) -> EventState:
+    """The event as it would be if its organizer had said that of it."""
+    assert state.event is not None
+    return replace(state, event=replace(state.event, **fields))
+
+
+def floor_without_held(state: EventState, command: Update, at: datetime) -> Transition:
+    """Tickets that are held for those in line may be taken away."""
+    try:
+        return decide._update(state, command, at)
+    except BelowBookedTickets:
+        nobody_waits = dict.fromkeys(state.lines, RankedSet())
+        return decide._update(replace(state, lines=nobody_waits), command, at)
+
+
+def limits_without(name: str) -> Callable[[EventState, str, int], None]:
+    """One of the limits of new orders is not looked at."""
+
+    def checked(state: EventState, user_id: str, quantity: int) -> None:
+        _check_limits(_as_if(state, **{name: WITHOUT_LIMITS[name]}), user_id, quantity)
+
+    return checked
+
+
+def transfer_without_limits(state: EventState, command: Transfer, at: datetime) -> Transition:
+    """Who is handed tickets may have more of them than who books."""
+    try:
+        return decide._transfer(state, command, at)
+    except (ExceedsMaxTicketsPerOrder, ExceedsMaxTicketsPerUser):
+        return decide._transfer(_as_if(state, **WITHOUT_LIMITS), command, at)
+
+
+def transfer_at_any_time(state: EventState, command: Transfer, at: datetime) -> Transition:
+    """Tickets change hands after the event has begun."""
+    try:
+        return decide._transfer(state, command, at)
+    except TransferClosed:
+        return decide._transfer(_as_if(state, transfer_close_at=None, starts_at=None), command, at)
+
+
+def waiting_for_more_than_there_are(state: EventState, command: Book, at: datetime) -> Transition:
+    """Whoever wants more than there are joins the line, and holds it up for ever."""
+    try:
+        return decide._book(state, command, at)
+    except ExceedsTotalTickets:
+        transition = decide._book(state, replace(command, quantity=1), at)
+        (order,) = transition.orders
+        waiting: OrderChange = {**order, "quantity": command.quantity, "status": OrderStatus.WAITING}
+        return transition._replace(type=TransitionType.WAITLISTED, orders=(waiting,))
+
+
 # Refusals that are not true.
 
 
@@ -336,6 +404,18 @@ CONTROLS = {
     ),
     "a transfer that loses a ticket": Control("has given", _with_rule(Transfer, transfer_that_loses_a_ticket)),
     "a transfer at another price": Control("the unit_price of", _with_rule(Transfer, transfer_at_another_price)),
+    "floor without held": Control("were booked or held", _with_rule(Update, floor_without_held)),
+    "waiting for more than there are": Control("waits for more", _with_rule(Book, waiting_for_more_than_there_are)),
+    "max_tickets_per_order unchecked": Control(
+        "the max_tickets_per_order is", Parts(rules={"_check_limits": limits_without("max_tickets_per_order")})
+    ),
+    "max_tickets_per_user unchecked": Control(
+        "the max_tickets_per_user is", Parts(rules={"_check_limits": limits_without("max_tickets_per_user")})
+    ),
+    "a transfer without the recipient's limits": Control(
+        "transferred gives", _with_rule(Transfer, transfer_without_limits)
+    ),
+    "transfers never close": Control("transfers tickets too late", _with_rule(Transfer, transfer_at_any_time)),
     "an order said to wait": Control("refused:order_not_confirmed", _with_rule(Transfer, order_said_to_wait)),
     "an order said to have fewer tickets": Control(
         "refused:exceeds_order_quantity", Parts(rules={"_taken_from": order_said_to_have_fewer_tickets})

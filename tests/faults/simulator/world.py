@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -41,6 +41,9 @@ REST_S = 600.0  # by then every story has come to an end
 PAGE_SIZE = 3  # a catch-up comes in pieces, and the world changes between them
 GATHER_S = 0.02  # events whose commands could go together mostly do
 SECOND = timedelta(seconds=1)
+OF_INITIALIZE = ("name", "total_tickets", "max_tickets_per_order")  # all else that is said of an event are details
+LIMITS = {"max_tickets_per_order", "max_tickets_per_user"}
+LATE_TYPE = "stand"  # of tickets that an event did not have when it was opened
 
 
 class NothingWasDone(Exception):
@@ -71,8 +74,10 @@ class World:
         self.attempts: list[Attempt] = []
         self.story: list[str] = []
         self.order_ids: list[str] = []
+        self.confirmed_ids: list[str] = []  # of those, at first
+        self.with_late_type: set[str] = set()  # events that somebody has tried to give it
         self.mood = str(self.rng.randint(1, 20))  # what kinds of events there are
-        self.events = [f"event-{number}" for number in range(1, self.rng.choice([2, 3, 4]))]
+        self.events = [f"event-{number}" for number in range(1, self.rng.choice([2, 2, 3, 4]))]
         self.workers = [Worker(self, f"worker-{number}") for number in range(self.rng.randint(1, 3))]
         self.clients_left = 0
         self._sequence = 0
@@ -200,6 +205,8 @@ class Client:
         self.versions: dict[str, int] = {}  # of the events, as this client last heard of them
 
     def run(self) -> None:
+        if self.rng.random() < 0.1:
+            self._book(self.rng.choice(self.world.events))  # perhaps too early
         for event_id in self.world.events:
             self._repeat("initialize", event_id, self._opening(event_id), tries=30)
         for _ in range(self.rng.randint(3, 9)):
@@ -214,10 +221,16 @@ class Client:
                 self._attempt("read", event_id, {}, None, worker, limit_s=60.0)
 
     def _opening(self, event_id: str) -> dict[str, Any]:
-        """What all clients say of an event: plain, or with a price, or of two types; some open a little later."""
+        """What all clients say of an event: plain, or with a price, or of two types; some open a little later.
+
+        Few allow fewer tickets an order or a user than clients ask for, or end while these are at work; in more of
+        them transfers do.
+        """
         chance = random.Random(event_id + self.world.mood)
-        totals = [("seat", chance.randint(1, 5)), ("box", chance.randint(1, 3))][: chance.choice([0, 0, 1, 2])]
+        totals = [("seat", chance.randint(1, 5)), ("box", chance.randint(1, 3))][: chance.choice([0, 0, 1, 2, 2])]
         opening: dict[str, Any] = {"name": "Event", "sales_open_at": chance.choice([None, None, START + SECOND / 2])}
+        opening |= _limits(chance) if chance.random() < 0.3 else {}
+        opening |= _times(chance, START) if chance.random() < 0.3 else {}
         if not totals:
             return {**opening, "total_tickets": chance.randint(1, 6)}
         types = [{"code": code, "total_tickets": total, "price": "5.00"} for code, total in totals]
@@ -231,10 +244,10 @@ class Client:
             (0.54, self._cancel_by_id),
             (0.66, self._cancel_of_user),
             (0.77, self._transfer),
-            (0.83, self._book_many),
-            (0.92, self._update),
-            (0.935, self._erase),
-            (0.94, lambda event_id: self._repeat("end", event_id, {})),
+            (0.81, self._book_many),
+            (0.93, self._update),
+            (0.94, self._erase),
+            (0.945, lambda event_id: self._repeat("end", event_id, {})),
             (1.0, lambda event_id: self._attempt("read", event_id, {}, None, self._worker(), limit_s=60.0)),
         ):
             if what < until:
@@ -257,28 +270,50 @@ class Client:
         self._repeat("cancel", event_id, {"user_id": self._user(), "quantity": self._part()})
 
     def _transfer(self, event_id: str) -> None:
+        """Mostly of an order that was confirmed, and often to somebody who has none."""
         if self.world.order_ids:
-            order_id = self.rng.choice(self.world.order_ids[-4:])
-            asked = {"order_id": order_id, "to_user_id": self._user(), "quantity": self._part()}
+            order_id = self.rng.choice([*self.world.confirmed_ids[-4:], self.world.order_ids[-1]])
+            asked = {"order_id": order_id, "to_user_id": self._user(among=16), "quantity": self._part()}
             self._repeat("transfer", order_id.partition(".")[0], asked)
 
     def _update(self, event_id: str) -> None:
-        """More or fewer tickets, another price, sales that close and open; half of it meant for a version."""
-        code = self.rng.choice(self._codes(event_id))
-        now = self.world.clock.now()
-        total = {"total_tickets": self.rng.randint(1, 7)}
-        asked: dict[str, Any] = self.rng.choice(
-            [
-                total if code is None else {"ticket_types": [{"code": code, **total}]},
-                *2 * [{"ticket_types": [{"code": code or "general", "price": self.rng.choice(["7.50", "10.00"])}]}],
-                {"sales_close_at": now + SECOND * self.rng.choice([0, 0.2, 1])},
-                {"sales_close_at": None},
-                {"sales_close_at": None, "sales_open_at": None},
-                *3 * [{"sales_close_at": None, "sales_open_at": now + SECOND * self.rng.choice([0, 0.2, 1])}],
-            ]
-        )
-        version = self.versions.get(event_id) if self.rng.random() < 0.5 else None
+        """Other tickets, limits or times; a quarter of it meant for a version."""
+        what = self.rng.choice([*2 * [self._other_tickets], self._other_sales, *2 * [self._other_bounds]])
+        asked = what(event_id)
+        version = self.versions.get(event_id) if self.rng.random() < 0.25 else None
         self._repeat("update", event_id, {**asked, "version": version})
+        if LIMITS & asked.keys():
+            self._transfer(event_id)  # what was booked before may be more than may be handed on now
+
+    def _other_tickets(self, event_id: str) -> dict[str, Any]:
+        """More or fewer tickets, another price, a new type of them."""
+        code = self.rng.choice(self._codes(event_id))
+        total = {"total_tickets": self.rng.randint(1, 5)}
+        what = self.rng.random()
+        if what < 0.3:
+            self.world.with_late_type.add(event_id)
+            return {"ticket_types": [{"code": LATE_TYPE, **total, "price": "5.00"}]}
+        if what < 0.65:
+            return total if code is None else {"ticket_types": [{"code": code, **total}]}
+        return {"ticket_types": [{"code": code or "general", "price": self.rng.choice(["7.50", "10.00"])}]}
+
+    def _other_sales(self, event_id: str) -> dict[str, Any]:
+        """Sales that close and open."""
+        now = self.world.clock.now()
+        changes: list[dict[str, Any]] = [
+            {"sales_close_at": now + SECOND * self.rng.choice([0, 0.2, 1])},
+            {"sales_close_at": None},
+            {"sales_close_at": None, "sales_open_at": None},
+            *3 * [{"sales_close_at": None, "sales_open_at": now + SECOND * self.rng.choice([0, 0.2, 1])}],
+        ]
+        return self.rng.choice(changes)
+
+    def _other_bounds(self, event_id: str) -> dict[str, Any]:
+        """Other limits of orders, or another time of the event itself: now and then one that cannot be."""
+        now, what = self.world.clock.now(), self.rng.random()
+        if what < 0.1:
+            return {"starts_at": now + SECOND, "ends_at": now}
+        return _limits(self.rng) if what < 0.7 else _times(self.rng, now)
 
     def _erase(self, event_id: str) -> None:
         user, pseudonym = self._user(), f"erased:{self.rng.randbytes(4).hex()}"
@@ -288,8 +323,8 @@ class Client:
             for _ in self.world.replica_set.replace_name(event_id, erased.version, user, pseudonym):
                 self.world.scheduler.sleep(0.0005)
 
-    def _user(self) -> str:
-        return f"user-{self.rng.randint(1, 8)}"
+    def _user(self, among: int = 8) -> str:
+        return f"user-{self.rng.randint(1, among)}"
 
     def _worker(self) -> Worker:
         return self.rng.choice(self.world.workers)
@@ -298,7 +333,11 @@ class Client:
         return self.rng.choice([None, None, 1, 2])
 
     def _codes(self, event_id: str) -> list[str | None]:
-        return [each["code"] for each in self._opening(event_id).get("ticket_types", ())] or [None]
+        """As bookings name them: None is the only type, also for who has not heard that there is another by now."""
+        codes = [each["code"] for each in self._opening(event_id).get("ticket_types", ())]
+        if event_id not in self.world.with_late_type:
+            return codes or [None]
+        return [*(codes or [None, "general"]), LATE_TYPE]
 
     def _tickets(self, event_id: str) -> dict[str, Any]:
         quantity = self.rng.choice([1, 1, 1, 2, 3])
@@ -346,6 +385,7 @@ class Client:
             self.versions[event_id] = max(self.versions.get(event_id, 0), attempt.version or 0)
             if attempt.outcome in ("confirmed", "waiting", "bulk"):
                 world.order_ids.extend(attempt.new_order_ids)
+                world.confirmed_ids.extend(attempt.new_order_ids if attempt.outcome == "confirmed" else ())
         else:
             attempt.gave_up_s = world.scheduler.time_s
         world.tell(
@@ -386,6 +426,26 @@ class Client:
                 return None
 
 
+def _limits(rng: random.Random) -> dict[str, Any]:
+    """How many tickets an order or a user may have: often fewer than clients ask for."""
+    limits: list[dict[str, Any]] = [
+        {"max_tickets_per_order": rng.choice([1, 1, 2, 10])},
+        {"max_tickets_per_user": rng.choice([None, 1, 2])},
+    ]
+    return rng.choice(limits)
+
+
+def _times(rng: random.Random, now: datetime) -> dict[str, Any]:
+    """When the event is, or until when tickets change hands."""
+    times: list[dict[str, Any]] = [
+        {"starts_at": now + SECOND * rng.choice([0.5, 5, 30]), "ends_at": now + SECOND * rng.choice([40, 3600])},
+        {"starts_at": now + SECOND * rng.choice([0.5, 5, 3600])},
+        *2 * [{"transfer_close_at": now + SECOND * rng.choice([0, 0.5, 5])}],
+        {"transfer_close_at": None},
+    ]
+    return rng.choice(times)
+
+
 def _priced(said: dict[str, Any]) -> dict[str, Any]:
     """A ticket type, or a change of one, with its price as the domain has it."""
     return {**said, "price": Decimal(said["price"]), "currency": "EUR"} if "price" in said else said
@@ -393,9 +453,9 @@ def _priced(said: dict[str, Any]) -> dict[str, Any]:
 
 def _initialize(common: dict[str, Any], asked: dict[str, Any]) -> Initialize:
     types = tuple(TicketType(name=each["code"], **_priced(each)) for each in asked.get("ticket_types", ()))
-    details = {"sales_open_at": asked["sales_open_at"]}
-    total = asked.get("total_tickets", 0)
-    return Initialize(**common, name=asked["name"], total_tickets=total, ticket_types=types, details=details)
+    fields = {name: value for name, value in asked.items() if name not in ("ticket_types", *OF_INITIALIZE)}
+    own = {name: asked[name] for name in OF_INITIALIZE if name in asked}
+    return Initialize(**common, **own, ticket_types=types, details=fields)
 
 
 def _carried_out(
