@@ -70,10 +70,24 @@ def test_no_promise_is_broken_under_500_seeds() -> None:
     assert done.stdout.splitlines()[-1].endswith(", 0 violations in 0 seeds")
 
 
+# A seed at which a control is noticed, where it is none of the first: to try it before them saves minutes. Where the
+# stories have changed since, it is one seed more.
+NOTICED_AT = {
+    "keeping state after an unsettled write": 96,
+    "one waiting list for all ticket types": 29,
+    "moving up while nothing is sold": 107,
+    "a transfer that takes too few": 77,
+    "a transfer at another price": 34,
+    "a transfer without the recipient's limits": 30,
+    "floor without held": 227,
+}
+
+
 @pytest.mark.parametrize("name", CONTROLS)
 def test_a_missing_protection_is_noticed(name: str) -> None:
     """With one protection taken out, some of the first seeds violates the promise that it is there for."""
-    assert seeds.noticed_at(name) is not None, f"{name}: not noticed in {seeds.CONTROL_SEEDS_MAX} seeds"
+    noticed_at = seeds.noticed_at(name, tried_first=NOTICED_AT.get(name, 1))
+    assert noticed_at is not None, f"{name}: not noticed in {seeds.CONTROL_SEEDS_MAX} seeds"
 
 
 class _BreakingDown(TicketManager):

@@ -98,11 +98,11 @@ def try_controls(seeds_max: int = CONTROL_SEEDS_MAX) -> int:
     return 0 if len(noticed) == len(CONTROLS) else 1
 
 
-def noticed_at(name: str, seeds_max: int = CONTROL_SEEDS_MAX) -> int | None:
-    """The first seed, from 1, at which the violation is found that a control is about."""
+def noticed_at(name: str, seeds_max: int = CONTROL_SEEDS_MAX, tried_first: int = 1) -> int | None:
+    """The first seed, of `tried_first` and then from 1, at which the violation is found that a control is about."""
     logging.disable(logging.CRITICAL)
     control = CONTROLS[name]
-    for seed in range(1, seeds_max + 1):
+    for seed in (tried_first, *range(1, seeds_max + 1)):
         if control.notices(checker.violations(world.run(seed, control.parts))):
             return seed
     return None
