@@ -1,6 +1,7 @@
 """The current request, and what was found out about it: Flask's `request` and `g` themselves.
 
-Each attribute that is asked of their proxies takes ten times as long, and with each request some forty were asked.
+Each attribute that is asked of their proxies takes nearly twenty times as long (2.1 and 0.1 µs), and with each
+request some forty were asked.
 """
 
 from __future__ import annotations

@@ -106,16 +106,16 @@ def init_request_logging(app: Flask, clock: Clock) -> None:
         known.request_id = _request_id(asked().environ.get("HTTP_X_REQUEST_ID"))
 
     def end(response: Response) -> Response:
-        known, path = facts(), asked().path
+        known, request = facts(), asked()
         response.headers.add(REQUEST_ID_HEADER, known.request_id)
-        level = logging.DEBUG if path in QUIET_PATHS else logging.INFO
+        level = logging.DEBUG if request.path in QUIET_PATHS else logging.INFO
         if log.isEnabledFor(level):
             duration_s = clock.monotonic() - known.request_begun_s
             _log_request(
                 level,
                 {
-                    "method": asked().method,
-                    "path": path,  # alone: a query string may hold what does not belong in a log
+                    "method": request.method,
+                    "path": request.path,  # alone: a query string may hold what does not belong in a log
                     "status": response.status_code,
                     "duration_ms": round(duration_s * 1000, 3),
                     "user": getattr(known.get("caller"), "user_id", None),

@@ -838,38 +838,6 @@ FIGURES = {
 }
 
 
-def accounts(bench: Bench) -> None:
-    """What a look costs whether a name has an account, and the indexes of names each commit."""
-    clock = SystemClock()
-    with bench.database() as database:
-        users = Users(durable(database, "users"), clock)
-        for number in range(bench.times(1_000)):
-            users.add(Account(f"user {number}", Role.CUSTOMER, "hash", "stamp"), clock.monotonic() + 6)
-
-        def look(find: Callable[[str], Any], threads: int) -> float:
-            names = [f"anybody {number}" for number in range(bench.times(5_000))]
-            begun_s = time.perf_counter()
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(find, names))
-            return len(names) / (time.perf_counter() - begun_s)
-
-        def alone(user_id: str) -> Any:
-            return users.find([user_id], clock.monotonic() + 6)
-
-        for threads in (1, 64):
-            line(f"looks, each for itself, {threads} threads", f"{look(alone, threads):,.0f} a second")
-            shared = Accounts(users, clock).recent
-            line(f"looks, shared, {threads} threads", f"{look(shared, threads):,.0f} a second")
-    for indexes in (False, True):
-        with bench.database() as database:
-            if indexes:
-                create_indexes_and_views(database)
-            for bookings in (1, 100):
-                insert = insert_into(ledger_collection(database), bookings)
-                name = f"ledger, one insert of {bookings} bookings, {'all indexes' if indexes else 'no index'}"
-                report(name, each_of(bench.times(500), insert))
-
-
 def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(

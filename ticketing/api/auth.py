@@ -107,9 +107,8 @@ class Authenticator:
       are hashed by one thread after the other: the next ones find them remembered when their turn comes.
     - An unknown user is hashed as well: the time of the answer does not tell who has an account.
     - Each hash takes one of `FAILURES_MAX` attempts of the address, and success gives it back, as does a storage
-      that does not answer. An address
-      without attempts left is refused before the hash, right password or wrong; what is remembered passes,
-      from that address too, because it costs nothing and tells nothing.
+      that does not answer. An address without attempts left is refused before the hash, right password or wrong;
+      what is remembered passes, from that address too, because it costs nothing and tells nothing.
     """
 
     def __init__(

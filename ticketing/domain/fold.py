@@ -146,9 +146,9 @@ class Folding:
             if transition.event is not None:
                 self._set_event(transition.event, transition)
             orders = [self._set_order(change, transition) for change in transition.orders]
-        request = transition.request
-        if request is not None:
-            self.keys[request.key] = Remembered(request.fingerprint, self._answer_to(transition, orders))
+        if transition.request is not None:
+            key, fingerprint = transition.request
+            self.keys[key] = Remembered(fingerprint, self._answer_to(transition, orders))
 
     def waiting_position(self, order: Order) -> int | None:
         """As `EventState.waiting_position`."""
@@ -286,7 +286,7 @@ class Folding:
 
     def _answer_to(self, transition: Transition, set_orders: Sequence[Order]) -> Answer:
         """`set_orders` are those that it set, each as it was then: one that gives tickets back may be set once more."""
-        if transition.type is _BOOKED and len(set_orders) == 1:  # nearly all, in half the time
+        if transition.type is _BOOKED and len(set_orders) == 1:  # nearly all
             return Answer(set_orders[0], self.waiting_position(set_orders[0]))
         if transition.refusal is not None:
             return Answer(refusal=transition.refusal)
