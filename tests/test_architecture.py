@@ -42,6 +42,7 @@ DOMAIN_MODULES = {
     "decimal",
     "heapq",
     "math",
+    "operator",
     "types",
     "typing",
 }

@@ -59,14 +59,17 @@ def test_all_orders_of_a_user_go_to_the_pseudonym() -> None:
     assert (after.booked_tickets, after.waiting_list_count) == (before.booked_tickets, before.waiting_list_count)
 
 
-def test_nothing_in_the_state_has_the_name() -> None:
-    """Neither do the answers that are kept for repeated keys."""
+@pytest.mark.parametrize("is_folded", [False, True], ids=["that grew", "folded in one go"])
+def test_nothing_in_the_state_has_the_name(is_folded: bool) -> None:
+    """Neither do the answers that are kept for repeated keys, nor what tables hold below their changes."""
     play = concert()
     play.book_many(("eve",), ("ada",), request=request("many"))
     play.transfer(play.order_of("ben").order_id, "fay", request=request("hand on"))
     play.cancel("fay", request=request("cancel fay"))
     for number in (1, 2):
         play.play(CancelEvent(event_id=EVENT_ID, by="ben", request=request(f"the end {number}")))
+    if is_folded:
+        play.state = fold(EventState(EVENT_ID), play.transitions)
     assert "'ada'" in repr(play.state)
     for name in ("ada", "cyd", "eve", "fay"):
         erase(play, name)

@@ -15,10 +15,9 @@ from enum import StrEnum
 from heapq import merge
 from typing import Any, NamedTuple, TypedDict
 
-from immutables import Map
-
 from ..errors import Refusal
 from .ranked import RankedSet
+from .table import Table
 from .tickets import FREE, GENERAL, Stock, TicketType
 
 MAX_TICKETS_PER_ORDER = 10
@@ -257,10 +256,10 @@ class EventState:
     updated_at: datetime | None = None
     booked: Mapping[str, int] = field(default_factory=dict)
     lines: Mapping[str, RankedSet] = field(default_factory=dict)
-    orders: Map[int, Order] = field(default_factory=Map)
-    numbers: Map[str, int] = field(default_factory=Map)
-    active: Map[str, int] = field(default_factory=Map)
-    keys: Map[bytes, Remembered] = field(default_factory=Map)
+    orders: Table[int, Order] = field(default_factory=Table)
+    numbers: Table[str, int] = field(default_factory=Table)
+    active: Table[str, int] = field(default_factory=Table)
+    keys: Table[bytes, Remembered] = field(default_factory=Table)
 
     @property
     def stocks(self) -> list[Stock]:
