@@ -8,10 +8,11 @@ from typing import Any
 from flask import url_for
 from flask_smorest import Blueprint
 
+from ..account_changes import change_account
 from ..domain.accounts import Account
 from ..errors import IdempotencyKeyReused
 from ..passwords import normal, weakness
-from ..services import left_s, request_deadline, services
+from ..services import request_deadline, services
 from . import auth
 from .answers import caller_id
 from .auth import Role, authenticator, current_account
@@ -231,12 +232,9 @@ def _account_of(user_id: str) -> Account:
 def _changed(account: Account, body: dict[str, Any]) -> Account:
     role = Role(body["role"]) if "role" in body else None
     password_hash = _hash(body["password"], account.user_id) if "password" in body else None
-    changed = services().accounts.change(account, request_deadline(), role=role, password_hash=password_hash)
+    changed = change_account(services(), account, request_deadline(), role=role, password_hash=password_hash)
     if changed is None:
         raise ApiProblem.named("user_changed")
-    services().sessions.remove_of(account.user_id, request_deadline())
-    if changed.role is not Role.ADMIN and "role" in body:
-        services().webhooks.within(left_s()).remove_of(account.user_id)  # they tell what this role may perhaps not read
     return changed
 
 

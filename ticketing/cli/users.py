@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 from flask.cli import AppGroup
 
+from ..account_changes import change_account
 from ..api.auth import hash_password
 from ..api.schemas import RegisterSchema
 from ..domain.accounts import Account, Role
@@ -103,11 +104,8 @@ def _account(user_id: str) -> Account:
 
 
 def _change(account: Account, *, role: Role | None = None, password_hash: str | None = None) -> None:
-    if services().accounts.change(account, role=role, password_hash=password_hash) is None:
+    if change_account(services(), account, role=role, password_hash=password_hash) is None:
         fail("The account was changed meanwhile. Try again.")
-    services().sessions.remove_of(account.user_id)
-    if role not in (None, Role.ADMIN):
-        services().webhooks.remove_of(account.user_id)  # they tell what this role may perhaps not read
 
 
 def _password() -> str:
