@@ -11,6 +11,7 @@ from typing import Any
 
 from ticketing.clock import Clock
 from ticketing.domain import decide as decide_module
+from ticketing.domain import fold as fold_module
 from ticketing.domain.commands import (
     Book,
     Booking,
@@ -39,6 +40,7 @@ DEADLINE_S = 8.0
 ANSWER_WAY_S = 0.1
 REST_S = 600.0  # by then every story has come to an end
 PAGE_SIZE = 3  # a catch-up comes in pieces, and the world changes between them
+ROW_MIN = 2  # bookings that are folded by columns
 GATHER_S = 0.02  # events whose commands could go together mostly do
 SECOND = timedelta(seconds=1)
 OF_INITIALIZE = ("name", "total_tickets", "max_tickets_per_order")  # all else that is said of an event are details
@@ -553,15 +555,15 @@ def _note_state(attempt: Attempt, state: EventState) -> None:
 def run(seed: int, parts: Parts | None = None) -> History:
     """Play the story of one seed."""
     parts = parts or Parts()
-    page_size, gather_s = pages_module.PAGE_SIZE, sharing_module.GATHER_S
+    page_size, gather_s, row_min = pages_module.PAGE_SIZE, sharing_module.GATHER_S, fold_module.ROW_MIN
     rules = {name: getattr(decide_module, name) for name in parts.rules}
-    pages_module.PAGE_SIZE, sharing_module.GATHER_S = PAGE_SIZE, GATHER_S
+    pages_module.PAGE_SIZE, sharing_module.GATHER_S, fold_module.ROW_MIN = PAGE_SIZE, GATHER_S, ROW_MIN
     for name, rule in parts.rules.items():
         setattr(decide_module, name, rule)
     try:
         return World(seed, parts).run()
     finally:
-        pages_module.PAGE_SIZE, sharing_module.GATHER_S = page_size, gather_s
+        pages_module.PAGE_SIZE, sharing_module.GATHER_S, fold_module.ROW_MIN = page_size, gather_s, row_min
         for name, rule in rules.items():
             setattr(decide_module, name, rule)
         forget_all()
