@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from pymongo import MongoClient
 
-from tests.service.running import eventually
+from tests.service.running import NO_TLS, eventually
 
 from .history import Attempt, History
 
@@ -97,7 +97,7 @@ class Load:
         return History(self.attempts, documents, LONGEST_S)
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(base_url=self._url, auth=self._credentials, timeout=CLIENT_TIMEOUT_S)
+        return httpx.Client(base_url=self._url, auth=self._credentials, timeout=CLIENT_TIMEOUT_S, verify=NO_TLS)
 
     def _work(self, number: int) -> None:
         rng = random.Random(number)

@@ -22,7 +22,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.dump import ONE_AFTER_THE_OTHER, restore, scan
-from tests.service.running import DEADLINE_S, ROOT, Service, eventually, outer_environ, run
+from tests.service.running import DEADLINE_S, NO_TLS, ROOT, Service, eventually, outer_environ, run
 from ticketing.audit import audit
 from ticketing.config import Config
 
@@ -71,7 +71,8 @@ def post(service: Service, path: str, body: dict[str, Any], key: str | None = No
     config = Config.from_env({}, dotenv_path=str(service.folder / ".env"))
     auth = (config.basic_auth_username or "", config.basic_auth_password or "")
     headers = {} if key is None else {"Idempotency-Key": key}
-    return httpx.post(service.url + path, json=body, headers=headers, auth=auth, timeout=DEADLINE_S)
+    options: dict[str, Any] = {"timeout": DEADLINE_S, "verify": NO_TLS}
+    return httpx.post(service.url + path, json=body, headers=headers, auth=auth, **options)
 
 
 def book(service: Service, user_id: str, key: str | None = None) -> httpx.Response:

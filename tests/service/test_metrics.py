@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.service.conftest import Start
-from tests.service.running import DEADLINE_S, Service, children_of, eventually, kill, processes_of
+from tests.service.running import DEADLINE_S, NO_TLS, Service, children_of, eventually, kill, processes_of
 
 CREDENTIALS = ("admin", "a password for the tests")
 ROUTE = "/orders/<order_id>"
@@ -40,13 +40,13 @@ def tickets(service: Service) -> dict[str, float]:
 def sell_out_with_both(service: Service) -> dict[str, float]:
     """Open an event and book until both workers know of it, and return how it is then: one of them is behind."""
     event = {"event_id": "concert", "name": "Concert", "total_tickets": 500}
-    assert httpx.post(f"{service.url}/initialize", json=event, auth=CREDENTIALS).status_code == 201
+    assert httpx.post(f"{service.url}/initialize", json=event, auth=CREDENTIALS, verify=NO_TLS).status_code == 201
     folder, booked = service.folder / "var" / "metrics", 0
 
     def both_know() -> bool:
         nonlocal booked
         order = {"event_id": "concert", "user_id": f"user-{booked}"}
-        booked += httpx.post(f"{service.url}/book", json=order, timeout=DEADLINE_S).status_code == 201
+        booked += httpx.post(f"{service.url}/book", json=order, timeout=DEADLINE_S, verify=NO_TLS).status_code == 201
         return all(b"concert" in (folder / f"{pid}.events").read_bytes() for pid in workers(service))
 
     eventually(both_know)
@@ -77,7 +77,7 @@ def ask_until_both_have_counted(service: Service) -> int:
     def ask() -> bool:
         nonlocal sent
         for _ in range(20):
-            assert httpx.get(f"{service.url}/orders/{sent}", timeout=DEADLINE_S).status_code == 404
+            assert httpx.get(f"{service.url}/orders/{sent}", timeout=DEADLINE_S, verify=NO_TLS).status_code == 404
             sent += 1
         return all(counts_of(service, worker) for worker in workers(service))
 

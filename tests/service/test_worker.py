@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.service.conftest import Start
-from tests.service.running import DEADLINE_S, ROOT, eventually
+from tests.service.running import DEADLINE_S, NO_TLS, ROOT, eventually
 from ticketing.config import Config
 
 pytestmark = pytest.mark.usefixtures("measured_processes")
@@ -83,7 +83,7 @@ class TestReloading:
         service.signal(signal.SIGHUP)
         eventually(lambda: "this one goes on until it does" in service.output)
         for _ in range(10):
-            assert httpx.get(service.url + "/healthz", timeout=2).status_code == 200
+            assert httpx.get(service.url + "/healthz", timeout=2, verify=NO_TLS).status_code == 200
         (folder / "hold").unlink()
         eventually(lambda: "Worker exiting" in service.output)
         assert service.get("/healthz").status_code == 200
@@ -136,7 +136,7 @@ class TestStopping:
 
         def ask(after: int, wait_s: int) -> httpx.Response:
             query = f"/events/concert/changes?after={after}&wait={wait_s}"
-            return httpx.get(service.url + query, auth=auth, timeout=DEADLINE_S)
+            return httpx.get(service.url + query, auth=auth, timeout=DEADLINE_S, verify=NO_TLS)
 
         def follow(after: int) -> Any:
             while (answer := ask(after, 20)).status_code == 503:
