@@ -608,6 +608,8 @@ def play_seed(number: int) -> Counter[tuple[str, str]]:
     return FixedHistory.came_up
 
 
+# TestRandomHistory reaches the same; coverage would double the work.
+@pytest.mark.no_cover
 def test_every_outcome_comes_up() -> None:
     """Often enough for the histories to say something about each rule; what is not there is looked up in vain."""
     came_up: Counter[tuple[str, str]] = Counter()
@@ -632,6 +634,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("what", MUTANTS)
 def test_a_rule_that_is_not_kept(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: without one of the rules model and domain differ, within these histories."""

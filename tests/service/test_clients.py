@@ -16,6 +16,9 @@ import pytest
 from tests.service.conftest import Start
 from tests.service.running import Service, eventually, free_port
 
+# What is tried runs in processes of its own: to count what this one runs tells little, and doubles its work.
+pytestmark = pytest.mark.no_cover
+
 CONNECTIONS = 5_000
 HEAD = b"POST /book HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n"
 # What a client sends at first; the rest follows a byte at a time, or never.
