@@ -5,9 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from flask import Response
+from werkzeug.test import create_environ
 
 from tests.domain.rehearsal import OPENING, Rehearsal
+from ticketing.api.answers import headers_of, json_answer
 from ticketing.api.schemas import OrderSchema, SeenEvent, StatusSchema, order_json, order_view, status_json
+from ticketing.domain.model import Answer
 from ticketing.domain.tickets import TicketType
 
 
@@ -38,3 +42,13 @@ def test_the_status(play: Rehearsal) -> None:
     dumped = StatusSchema().dump(SeenEvent(play.state, OPENING))
     assert list(made.items()) == list(dumped.items())
     assert [list(each) for each in made["ticket_types"]] == [list(each) for each in dumped["ticket_types"]]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_their_headers(method: str, status: int) -> None:
+    """What Werkzeug would make of them."""
+    answer = json_answer({"name": "Zoë"}, status, headers_of(Answer(replayed=True), Location="/orders/a-1.x_-9"))
+    environ = create_environ(method=method)
+    assert list(answer.get_wsgi_headers(environ)) == list(Response.get_wsgi_headers(answer, environ))
+    assert answer.headers["Content-Length"] == str(len(answer.get_data()))
