@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from flask import current_app
 from pymongo.database import Database
 
 from .accounts import Accounts
 from .clock import Clock
 from .config import Config
-from .current import facts
+from .current import facts, serving
 from .erasure import Erasure
 from .feed import ChangeFeed
 from .manager import TicketManager
@@ -68,4 +67,4 @@ def is_late() -> bool:
 
 def services() -> Services:
     """The parts of the current app."""
-    return cast(Services, current_app.extensions[EXTENSION])
+    return cast(Services, serving().extensions[EXTENSION])
