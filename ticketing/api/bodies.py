@@ -23,6 +23,9 @@ BULK_BYTES_MAX = 384 * 1024
 BULK_ENDPOINT = "bookings.book_many"
 CUT_SHORT = "The body ends before its end, or its chunks are broken."
 
+BODY = "ticketing.body"
+"""Where the environment of a request keeps what was read of it: admission control reads before the view does."""
+
 
 class StrictParser(FlaskParser):
     """webargs, with this reading of bodies; unknown fields are refused in queries as they are in bodies."""
@@ -60,7 +63,7 @@ def read_json(request: Request) -> Any:
     if body is None:
         raise ApiProblem(413)
     try:
-        return json.loads(body.decode(), object_pairs_hook=_unique_names, parse_constant=_no_constant)
+        return json.loads(body.decode(), cls=_strict_decoder)  # type: ignore[arg-type]
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise ApiProblem.named("invalid_json", f"The body is not valid JSON: {_reason(error)}.") from error
 
@@ -70,6 +73,14 @@ def read_body(request: Request) -> bytes | None:
 
     Raises `ApiProblem` 400 for a body that breaks off.
     """
+    environ = request.environ
+    if BODY not in environ:
+        environ[BODY] = _body_of(request)
+    body: bytes | None = environ[BODY]
+    return body
+
+
+def _body_of(request: Request) -> bytes | None:
     environ = request.environ
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""  # RFC 9112, 6.3
@@ -108,6 +119,14 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_no_constant)
+
+
+def _strict_decoder() -> json.JSONDecoder:
+    """The same for all bodies: `json.loads` makes a decoder with each call where it is told more than the text."""
+    return _decoder
 
 
 def _reason(error: Exception) -> str:
