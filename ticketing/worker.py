@@ -53,6 +53,8 @@ class Worker(GeventWorker):
         ]
         # 0.1 s of computing, with the GIL released: everybody else goes on meanwhile.
         hashlib.scrypt = _in_real_thread(hashlib.scrypt)
+        # gunicorn looks each setting up by `__getattr__`, some twenty with each request: here they are attributes.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
 
     def run(self) -> None:
         """Serve until told to stop."""
