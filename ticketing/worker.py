@@ -14,13 +14,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import cache, lru_cache, partial, wraps
 from types import SimpleNamespace
 from typing import Any
 
 import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
+from gunicorn import util
+from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from . import succession
@@ -55,6 +57,9 @@ class Worker(GeventWorker):
         hashlib.scrypt = _in_real_thread(hashlib.scrypt)
         # gunicorn looks each setting up by `__getattr__`, some twenty with each request: here they are attributes.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        # It also makes both of these anew with each request.
+        wsgi.WSGIErrorsWrapper = cache(wsgi.WSGIErrorsWrapper)
+        util.http_date = _http_date
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -171,6 +176,15 @@ class _Server(StreamServer):
     @max_accept.setter
     def max_accept(self, value: int) -> None:
         pass  # gevent's own choice
+
+
+_date_in_second = lru_cache(maxsize=1)(util.http_date)
+
+
+def _http_date(timestamp: float | None = None) -> str:
+    """gunicorn's, made once a second."""
+    date: str = _date_in_second(int(time.time() if timestamp is None else timestamp))
+    return date
 
 
 def _accept_the_rest(server: StreamServer) -> None:
