@@ -1042,11 +1042,12 @@ def status_json(state: EventState, at: datetime) -> dict[str, Any]:
         }
         for stock in state.stocks
     ]
+    counts: dict[str, Any] = {name: sum(stock[name] for stock in stocks) for name in _COUNTS}
     return {
         "event_id": state.event_id,
         "name": state.event.name,
-        "status": state.status_at(at).value,
-        **{name: sum(stock[name] for stock in stocks) for name in _COUNTS},
+        "status": state.event.status_at(at, counts["available_tickets"]).value,
+        **counts,
         "version": state.version,
         "ticket_types": stocks,
     }
