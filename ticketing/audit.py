@@ -284,9 +284,11 @@ class _Replay:
         self._set_event(transition.get("event"))
 
     def _set_event(self, fields: Any) -> None:
-        event = self.event | (fields if isinstance(fields, dict) else {})
+        fields = fields if isinstance(fields, dict) else {}
+        event = self.event | fields
         total = event.get("total_tickets")
-        types = _ticket_types(event)
+        # Whoever says one of them says both: what stood there before counts for neither.
+        types = _ticket_types(fields if fields.keys() & {"total_tickets", "ticket_types"} else event)
         if not all(is_right(event.get(name)) for name, is_right in _EVENT_FIELDS.items()):
             self.lose("opens an event without name, total_tickets and max_tickets_per_order, or damages it")
         elif not set(event) <= set(_EVENT_FIELDS):
@@ -684,6 +686,8 @@ def _ticket_types(event: Document) -> list[Document] | None:
     """The types of an event, where it names none the one that it has then; None if they are none."""
     total = event.get("total_tickets")
     types = event.get("ticket_types")
+    if total is None:
+        return None
     if types is None:
         return [{"code": "general", "total_tickets": total, "price": _FREE, "currency": None}]
     if not isinstance(types, list) or not all(_is_ticket_type(each) for each in types):

@@ -99,7 +99,7 @@ class Folding:
     """A fold that goes on from page to page. Its tables are changed in place, which saves a third of its time.
 
     A worker that meets a crowded event folds hundreds of thousands of bookings. Those that stand in a row, as most do,
-    go into empty tables by columns, each step for all of them: in a third of what one by one takes.
+    go in by columns, each step for all of them: where the tables were empty, in half the time of one by one.
     """
 
     def __init__(self, state: EventState) -> None:
