@@ -236,7 +236,7 @@ def test_an_export_under_load_is_sound_and_has_all_that_was_answered(
     with ThreadPoolExecutor(8) as pool:
         working = [pool.submit(work, number) for number in range(8)]
         try:
-            exports = []
+            exports: list[tuple[dict[str, int], Any, dict[str, int]]] = []
             give_up_s = time.monotonic() + 60
             while len(exports) < 5 or not any(before != after for before, _, after in exports):
                 assert time.monotonic() < give_up_s, "nobody booked during an export"
