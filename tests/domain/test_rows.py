@@ -136,9 +136,9 @@ def test_damage_in_a_row_is_found_as_it_is_alone(place: int, is_waiting: bool) -
         found[name] = outcome(state, damaged, in_rows=True)
         assert found[name] == outcome(state, damaged, in_rows=False), name
         assert outcome(EventState(EVENT_ID), before + damaged, in_rows=True) == found[name], name
-    contradictions = [name for name, what in found.items() if isinstance(what, str)]
-    # Waiting for a thousand tickets is no contradiction, and what another type's order says is not asked for.
-    assert len(contradictions) >= len(found) - 5, found
+    harmless = {"a refusal", "refused bookings", "two orders"}  # nobody asks about these fields of a booking
+    harmless.add("{'quantity': 1000}" if is_waiting else "the other type's status")
+    assert {name for name, what in found.items() if not isinstance(what, str)} == harmless
 
 
 @pytest.mark.parametrize("damage", [{"quantity": 10}, {"user_id": "user 0"}])

@@ -99,7 +99,7 @@ class Folding:
     """A fold that goes on from page to page. Its tables are changed in place, which saves a third of its time.
 
     A worker that meets a crowded event folds hundreds of thousands of bookings. Those that stand in a row, as most do,
-    go in by columns, each step for all of them: where the tables were empty, in half the time of one by one.
+    go in by columns, each step for all of them: where the tables were empty, in half to two thirds of the time.
     """
 
     def __init__(self, state: EventState) -> None:
@@ -137,40 +137,44 @@ class Folding:
         columns = columns_of(row)
         if columns is None or not self._follows(columns):
             return False
+        booked = self._booked_with(columns)
+        if any(booked[code] > total for code, total in self.totals.items()):
+            return False
         first = len(self.numbers) + 1
         numbers = range(first, first + len(row))
         orders = columns.orders(self.event_id, numbers)
-        positions = self._count_in_all(orders)
+        self.booked = booked
         self.orders.update(zip(numbers, orders, strict=True))
         self.numbers.update(zip(columns.order_ids, numbers, strict=True))
         self.active.update(zip(columns.user_ids, numbers, strict=True))
         self.version, self.updated_at = columns.versions[-1], columns.times[-1]
-        for request, order, position in zip(columns.requests, orders, positions, strict=True):
+        for request, order, position in zip(columns.requests, orders, self._lined_up(orders), strict=True):
             if request is not None:
                 key, fingerprint = request
                 self.keys[key] = Remembered(fingerprint, Answer(order, position))
         return True
 
     def _follows(self, columns: Columns) -> bool:
-        """Whether nothing before contradicts these bookings."""
+        """Whether these come next, for ticket types that there are, with orders and users that there were not."""
         first = self.version + 1
-        if not (
+        return (
             columns.versions == tuple(range(first, first + len(columns.versions)))
             and self.totals.keys() >= set(columns.ticket_types)
             and self.numbers.isdisjoint(columns.order_ids)
             and self.active.isdisjoint(columns.user_ids)
-        ):
-            return False
-        booked = dict(self.booked)
-        for code, quantity in zip(columns.ticket_types, columns.quantities, strict=True):
-            booked[code] += quantity
-        return columns.statuses[0] is _WAITING or all(booked[code] <= total for code, total in self.totals.items())
+        )
 
-    def _count_in_all(self, orders: Sequence[Order]) -> Iterable[int | None]:
-        """As `_count_in` for each of these, which all have the same status; and their positions in line."""
+    def _booked_with(self, columns: Columns) -> dict[str, int]:
+        """What is booked of each ticket type when these are."""
+        booked = dict(self.booked)
+        if columns.statuses[0] is _CONFIRMED:
+            for code, quantity in zip(columns.ticket_types, columns.quantities, strict=True):
+                booked[code] += quantity
+        return booked
+
+    def _lined_up(self, orders: Sequence[Order]) -> Iterable[int | None]:
+        """The position in line of each of these, which all have the same status; those who wait join it."""
         if orders[0].status is _CONFIRMED:
-            for order in orders:
-                self.booked[order.ticket_type] += order.quantity
             return repeat(None, len(orders))
         positions = []
         for order in orders:
