@@ -37,6 +37,7 @@ DOMAIN_MODULES = {
     "dataclasses",
     "datetime",
     "enum",
+    "functools",
     "immutables",
     "itertools",
     "decimal",

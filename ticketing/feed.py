@@ -222,10 +222,8 @@ class ChangeFeed:
         changes = window.changes[-WINDOW_CHANGES_MAX:] if state.version == after else []
         folding = Folding(state)
         try:
-            for transitions in self._ledger.read(state.event_id, state.version, deadline):
-                known = [each for each in transitions if each.version <= after]
-                folding.add(known)
-                changes += fold_and_tell(folding, transitions[len(known) :])
+            for page in self._ledger.read(state.event_id, state.version, deadline):
+                changes += fold_and_tell(folding, page, after)
                 if folding.version > after:
                     break
         except StorageUnavailable:

@@ -27,6 +27,7 @@ from .domain.commands import Command
 from .domain.decide import decide, promote_due
 from .domain.fold import Folding, LedgerContradiction, fold
 from .domain.model import Answer, EventState, Transition
+from .domain.rows import Row
 from .errors import (
     EventNotFound,
     IdempotencyKeyReused,
@@ -72,7 +73,7 @@ class Ledger(Protocol):
         True: it is in, for good. False: its place is taken, nothing was written.
         """
 
-    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
         """The transitions after version `after`, in pages. Raises `LedgerContradiction` for a broken one."""
 
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
@@ -389,10 +390,10 @@ class TicketManager:
         folding = Folding(queue.state)
         try:
             with ExitStack() as long_fold:
-                for page, transitions in enumerate(self._ledger.read(queue.event_id, queue.state.version, deadline)):
-                    if page == SHORT_FOLD_PAGES:
+                for number, page in enumerate(self._ledger.read(queue.event_id, queue.state.version, deadline)):
+                    if number == SHORT_FOLD_PAGES:
                         long_fold.enter_context(objects_that_stay())
-                    folding.add(transitions)
+                    folding.add(page)
         except StorageUnavailable:
             self._keep(queue, folding.state())  # the next request goes on from here
             raise

@@ -9,6 +9,7 @@ from flask import Flask
 
 from ticketing.api.auth import Role
 from ticketing.domain.model import EventState, Transition
+from ticketing.domain.rows import Row
 from ticketing.errors import StorageUnavailable
 from ticketing.manager import Ledger
 
@@ -288,7 +289,7 @@ class UnsureLedger:
             raise StorageUnavailable
         return self._ledger.append(state, transitions, deadline)
 
-    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
         """Read on."""
         return self._ledger.read(event_id, after, deadline)
 

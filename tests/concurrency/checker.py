@@ -13,6 +13,7 @@ from ticketing.clock import SystemClock
 from ticketing.domain.commands import Cancel
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
+from ticketing.domain.rows import one_by_one
 from ticketing.storage.ledger import Ledger, ledger_collection
 
 from .crowd import Seen
@@ -112,4 +113,4 @@ def _wrong_answer(state: EventState, transition: Transition, s: Seen) -> Iterato
 def _transitions(database: Database[dict[str, Any]], event_id: str) -> list[Transition]:
     clock = SystemClock()
     ledger = Ledger(ledger_collection(database), clock)
-    return [part for page in ledger.read(event_id, 0, clock.monotonic() + 60) for part in page]
+    return [part for page in ledger.read(event_id, 0, clock.monotonic() + 60) for part in one_by_one(page)]

@@ -13,6 +13,7 @@ from tests.domain.rehearsal import Rehearsal, observed, request
 from ticketing.clock import TURN_S
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
+from ticketing.domain.rows import one_by_one
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import pages as pages_module
 from ticketing.storage.documents import commit_document
@@ -86,7 +87,7 @@ class LedgerSuite:
         append_in_commits(ledger, play.event_id, play.transitions, [1] * commits, deadline)
         read_pages = list(ledger.read(play.event_id, 0, deadline))
         assert [len(page) for page in read_pages] == pages
-        assert [part.version for page in read_pages for part in page] == list(range(1, commits + 1))
+        assert [part.version for page in read_pages for part in one_by_one(page)] == list(range(1, commits + 1))
 
     def test_a_long_read_gives_others_their_turn(
         self, ledger: Ledger, clock: FakeClock, deadline: float, monkeypatch: pytest.MonkeyPatch
@@ -229,4 +230,4 @@ def append_in_commits(
 
 def read(ledger: Ledger, event_id: str, after: int, deadline: float) -> list[Transition]:
     """All pages in one list."""
-    return [transition for page in ledger.read(event_id, after, deadline) for transition in page]
+    return [transition for page in ledger.read(event_id, after, deadline) for transition in one_by_one(page)]

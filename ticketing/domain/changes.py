@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .fold import Folding
 from .model import Order, OrderStatus, Transition, TransitionType
+from .rows import Row
 
 
 class ChangedOrder(NamedTuple):
@@ -28,22 +29,31 @@ class Change(NamedTuple):
     orders: tuple[ChangedOrder, ...]
 
 
-def fold_and_tell(folding: Folding, transitions: Iterable[Transition]) -> Iterator[Change]:
-    """Fold `transitions`, and tell of each right after it. Raises `LedgerContradiction`.
+def fold_and_tell(folding: Folding, parts: Iterable[Transition | Row], after: int = 0) -> Iterator[Change]:
+    """Fold `parts`, and tell of each transition after version `after` right after it. Raises `LedgerContradiction`.
 
     What is only remembered for its Idempotency-Key is told of without orders: nothing happened to them.
     """
-    for transition in transitions:
-        named = () if transition.type is TransitionType.REMEMBERED else transition.orders
-        order_ids = list(dict.fromkeys(change["order_id"] for change in named))
-        before = [_status(folding, order_id) for order_id in order_ids]
-        folding.add((transition,))
-        orders = [folding.orders[folding.numbers[order_id]] for order_id in order_ids]
-        changed = (
-            ChangedOrder(order, folding.waiting_position(order), status)
-            for order, status in zip(orders, before, strict=True)
-        )
-        yield Change(transition.version, transition.type, transition.at, transition.by, tuple(changed))
+    for part in parts:
+        if isinstance(part, Row) and folding.version + len(part) > after:
+            yield from fold_and_tell(folding, part.transitions(), after)
+        elif isinstance(part, Row) or folding.version < after:
+            folding.add((part,))
+        else:
+            yield _told(folding, part)
+
+
+def _told(folding: Folding, transition: Transition) -> Change:
+    named = () if transition.type is TransitionType.REMEMBERED else transition.orders
+    order_ids = list(dict.fromkeys(change["order_id"] for change in named))
+    before = [_status(folding, order_id) for order_id in order_ids]
+    folding.add((transition,))
+    orders = [folding.orders[folding.numbers[order_id]] for order_id in order_ids]
+    changed = (
+        ChangedOrder(order, folding.waiting_position(order), status)
+        for order, status in zip(orders, before, strict=True)
+    )
+    return Change(transition.version, transition.type, transition.at, transition.by, tuple(changed))
 
 
 def _status(folding: Folding, order_id: str) -> OrderStatus | None:

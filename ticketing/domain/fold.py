@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from itertools import groupby, repeat
-from operator import attrgetter
+from itertools import repeat
 from types import NoneType
 from typing import Any, cast
 
@@ -27,7 +26,7 @@ from .model import (
     TransitionType,
 )
 from .ranked import RankedSet
-from .rows import STATUSES, Columns, columns_of
+from .rows import Row
 from .tickets import FREE, GENERAL, TicketType, general
 
 # What may follow what; None is an order that was not there before.
@@ -50,8 +49,6 @@ _CHANGES_EVENT = frozenset({TransitionType.UPDATED, TransitionType.EVENT_CANCELL
 _ABOUT_EVENT = _CHANGES_EVENT | {TransitionType.INITIALIZED, TransitionType.PSEUDONYMIZED}
 _TAKES_TICKETS = frozenset({TransitionType.CANCELLED, TransitionType.TRANSFERRED})  # from an order that goes on
 
-_type_of = attrgetter("type")
-
 _TEXT, _TIME = (str, NoneType), (datetime, NoneType)
 _EVENT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
@@ -71,18 +68,14 @@ _EVENT_FIELDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-ROW_MIN = 32
-"""From this length on a row of bookings is folded faster by columns: with 100 of them in two thirds of the time."""
-
-
 class LedgerContradiction(Exception):
     """The transitions contradict each other or the state before them. The message says where."""
 
 
-def fold(state: EventState, transitions: Sequence[Transition]) -> EventState:
-    """The state after `transitions`. Raises `LedgerContradiction`; the given state stays as it is."""
+def fold(state: EventState, parts: Iterable[Transition | Row]) -> EventState:
+    """The state after these transitions. Raises `LedgerContradiction`; the given state stays as it is."""
     folding = Folding(state)
-    folding.add(transitions)
+    folding.add(parts)
     return folding.state()
 
 
@@ -115,60 +108,50 @@ class Folding:
         self.active = state.active.mutate()
         self.keys = state.keys.mutate()
 
-    def add(self, transitions: Sequence[Transition]) -> None:
+    def add(self, parts: Iterable[Transition | Row]) -> None:
         """Fold these too. Raises `LedgerContradiction`; then the fold is of no use any more."""
-        if len(transitions) < ROW_MIN:
-            self._add_each(transitions)
-            return
-        for kind, same in groupby(transitions, _type_of):
-            row = tuple(same)
-            if not (kind in STATUSES and len(row) >= ROW_MIN and self._add_row(row)):
-                self._add_each(row)
+        for part in parts:
+            if not isinstance(part, Row):
+                try:
+                    self._apply(part)
+                except (LookupError, TypeError, ValueError) as error:  # fields that are missing, or of the wrong type
+                    raise self._contradiction(part, f"is damaged: {error!r}") from error
+            elif not self._add_row(part):
+                self.add(part.transitions())
 
-    def _add_each(self, transitions: Sequence[Transition]) -> None:
-        for transition in transitions:
-            try:
-                self._apply(transition)
-            except (LookupError, TypeError, ValueError) as error:  # fields that are missing, or of the wrong type
-                raise self._contradiction(transition, f"is damaged: {error!r}") from error
-
-    def _add_row(self, row: Sequence[Transition]) -> bool:
-        """Fold bookings by columns. False: nothing is folded, for they have none, or contradict what was before."""
-        columns = columns_of(row)
-        if columns is None or not self._follows(columns):
+    def _add_row(self, row: Row) -> bool:
+        """Fold bookings by columns. False: nothing is folded, for something is wrong with one of them."""
+        if not (row.is_sound and self._follows(row)):
             return False
-        booked = self._booked_with(columns)
+        booked = self._booked_with(row)
         if any(booked[code] > total for code, total in self.totals.items()):
             return False
         first = len(self.numbers) + 1
         numbers = range(first, first + len(row))
-        orders = columns.orders(self.event_id, numbers)
+        orders = row.orders(self.event_id, numbers)
         self.booked = booked
         self.orders.update(zip(numbers, orders, strict=True))
-        self.numbers.update(zip(columns.order_ids, numbers, strict=True))
-        self.active.update(zip(columns.user_ids, numbers, strict=True))
-        self.version, self.updated_at = columns.versions[-1], columns.times[-1]
-        for request, order, position in zip(columns.requests, orders, self._lined_up(orders), strict=True):
-            if request is not None:
-                key, fingerprint = request
-                self.keys[key] = Remembered(fingerprint, Answer(order, position))
+        self.numbers.update(zip(row.order_ids, numbers, strict=True))
+        self.active.update(zip(row.user_ids, numbers, strict=True))
+        self.version, self.updated_at = row.versions[-1], row.times[-1]
+        self.keys.update(row.remembered(orders, self._lined_up(orders)))
         return True
 
-    def _follows(self, columns: Columns) -> bool:
+    def _follows(self, row: Row) -> bool:
         """Whether these come next, for ticket types that there are, with orders and users that there were not."""
         first = self.version + 1
         return (
-            columns.versions == tuple(range(first, first + len(columns.versions)))
-            and self.totals.keys() >= set(columns.ticket_types)
-            and self.numbers.isdisjoint(columns.order_ids)
-            and self.active.isdisjoint(columns.user_ids)
+            row.versions == tuple(range(first, first + len(row)))
+            and self.totals.keys() >= set(row.ticket_types)
+            and self.numbers.isdisjoint(row.order_ids)
+            and self.active.isdisjoint(row.user_ids)
         )
 
-    def _booked_with(self, columns: Columns) -> dict[str, int]:
+    def _booked_with(self, row: Row) -> dict[str, int]:
         """What is booked of each ticket type when these are."""
         booked = dict(self.booked)
-        if columns.statuses[0] is _CONFIRMED:
-            for code, quantity in zip(columns.ticket_types, columns.quantities, strict=True):
+        if row.status is _CONFIRMED:
+            for code, quantity in zip(row.ticket_types, row.quantities, strict=True):
                 booked[code] += quantity
         return booked
 

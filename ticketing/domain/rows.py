@@ -1,54 +1,80 @@
 """Bookings that stand in a row in the ledger, by columns, so that a fold takes each step for all of them at once.
 
 A loop over objects in Python costs microseconds a booking; `zip`, `map`, `dict.update` and sets, which loop in C, a
-fraction of it. What is not as most bookings are has no columns: the fold takes it one by one, and says what is wrong.
+fraction of it. A row holds what its commits say, damage too: whether that is sound is for the fold to ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import repeat
-from operator import itemgetter
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any, TypeVar, cast
 
-from .model import Order, OrderStatus, RequestKey, Transition, TransitionType
-from .tickets import FREE, GENERAL
+from .model import Answer, Order, OrderStatus, Remembered, RequestKey, Transition, TransitionType
+
+T = TypeVar("T")
 
 STATUSES: Mapping[TransitionType, OrderStatus] = {
     TransitionType.BOOKED: OrderStatus.CONFIRMED,
     TransitionType.WAITLISTED: OrderStatus.WAITING,
 }
-"""The transitions that have columns, and the status of their orders."""
-
-_PLAIN: Callable[[Any], tuple[Any, ...]] = itemgetter("order_id", "user_id", "quantity", "status")
+"""The transitions that may stand in a row, and the status of their orders."""
 
 
-class Columns(NamedTuple):
-    """Each field has a value for each of the bookings, in their order."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Transitions of one type, each of which made one order. Each field has a value for each of them, in their order.
 
-    versions: tuple[int, ...]
-    times: tuple[datetime, ...]
-    callers: tuple[str | None, ...]
-    requests: tuple[RequestKey | None, ...]
-    order_ids: tuple[str, ...]
-    user_ids: tuple[str, ...]
-    quantities: tuple[int, ...]
-    statuses: tuple[OrderStatus, ...]
+    `keys` are None where a booking had no Idempotency-Key.
+    """
+
+    type: TransitionType
+    versions: Sequence[int]
+    times: Sequence[datetime]
+    callers: Sequence[str | None]
+    keys: Sequence[bytes | None]
+    fingerprints: Sequence[bytes | None]
+    order_ids: Sequence[str]
+    user_ids: Sequence[str]
+    quantities: Sequence[int]
     ticket_types: Sequence[str]
     unit_prices: Sequence[Decimal]
     currencies: Sequence[str | None]
 
+    def __len__(self) -> int:
+        return len(self.versions)
+
+    @property
+    def status(self) -> OrderStatus:
+        """Of all its orders."""
+        return STATUSES[self.type]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the orders are of as many users, and their fields are such as an order can have."""
+        return (
+            _types(self.order_ids) == _types(self.user_ids) == _types(self.ticket_types) == {str}
+            and len(set(self.order_ids)) == len(set(self.user_ids)) == len(self)
+            and _types(self.quantities) == {int}
+            and min(self.quantities) >= 1
+            and _types(self.currencies) <= {str, NoneType}
+            and _types(self.keys) <= {bytes, NoneType}
+        )
+
     def orders(self, event_id: str, numbers: Sequence[int]) -> list[Order]:
         """The orders that were made, given their numbers."""
-        fields = zip(
+        return _made(
+            Order,
             self.order_ids,
             repeat(event_id),
             self.user_ids,
             self.quantities,
-            self.statuses,
+            repeat(self.status),
             numbers,
             self.times,
             self.times,
@@ -58,44 +84,50 @@ class Columns(NamedTuple):
             self.unit_prices,
             self.currencies,
         )
-        return list(map(Order._make, fields))
+
+    def remembered(
+        self, orders: Sequence[Order], positions: Iterable[int | None]
+    ) -> Iterator[tuple[bytes, Remembered]]:
+        """The keys that there are, and what was answered, given these orders and their positions in line."""
+        if not any(self.keys):
+            return iter(())
+        defaults = [repeat(Answer._field_defaults[name]) for name in Answer._fields[2:]]
+        kept = _made(Remembered, self.fingerprints, _made(Answer, orders, positions, *defaults))
+        return ((key, each) for key, each in zip(self.keys, kept, strict=True) if key is not None)
+
+    def transitions(self) -> Iterator[Transition]:
+        """The same one by one."""
+        for place, (key, fingerprint) in enumerate(zip(self.keys, self.fingerprints, strict=True)):
+            order: Any = {
+                "order_id": self.order_ids[place],
+                "user_id": self.user_ids[place],
+                "quantity": self.quantities[place],
+                "status": self.status,
+                "ticket_type": self.ticket_types[place],
+                "unit_price": self.unit_prices[place],
+                "currency": self.currencies[place],
+            }
+            yield Transition(
+                self.versions[place],
+                self.type,
+                self.times[place],
+                self.callers[place],
+                orders=(order,),
+                request=None if key is None else RequestKey(key, cast(bytes, fingerprint)),
+            )
 
 
-def columns_of(row: Sequence[Transition]) -> Columns | None:
-    """The columns of transitions of one of these types, each of which made one order of its own, with fields that an
-    order can have; else None."""
-    try:
-        versions, types, times, callers, events, orders, requests, refusals, _, refused = zip(*row, strict=True)
-        changes = [change for (change,) in orders]
-        order_ids, user_ids, quantities, statuses = zip(*map(_PLAIN, changes), strict=True)
-        columns = Columns(
-            versions,
-            times,
-            callers,
-            requests,
-            order_ids,
-            user_ids,
-            quantities,
-            statuses,
-            [change.get("ticket_type", GENERAL) for change in changes],
-            [change.get("unit_price", FREE) for change in changes],
-            [change.get("currency") for change in changes],
-        )
-        is_usual = (
-            events.count(None) == refusals.count(None) == refused.count(()) == len(row)
-            and set(statuses) == {STATUSES[types[0]]}
-            and len(set(order_ids)) == len(set(user_ids)) == len(row)
-            and _types(order_ids) == _types(user_ids) == {str}
-            and _types(quantities) == {int}
-            and min(quantities) >= 1
-            and _types(columns.ticket_types) == {str}
-            and _types(columns.unit_prices) == {Decimal}
-            and _types(columns.currencies) <= {str, NoneType}
-            and _types(request.key for request in requests if request is not None) <= {bytes}
-        )
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return None
-    return columns if is_usual else None
+def one_by_one(parts: Iterable[Transition | Row]) -> Iterator[Transition]:
+    """All transitions, those in rows too."""
+    for part in parts:
+        yield from part.transitions() if isinstance(part, Row) else (part,)
+
+
+def _made(kind: type[T], *columns: Iterable[Any]) -> list[T]:
+    """Named tuples of these fields. Their own `_make` takes as long for its one step in Python as for all else."""
+    if len(columns) != len(kind._fields):  # type: ignore[attr-defined]
+        raise TypeError(f"a {kind.__name__} has another number of fields")
+    return list(map(partial(tuple.__new__, kind), zip(*columns)))  # type: ignore[type-var]
 
 
 def _types(values: Iterable[object]) -> set[type]:

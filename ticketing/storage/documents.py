@@ -69,7 +69,7 @@ def transitions_of(document: dict[str, Any]) -> list[Transition]:
     for part in document["transitions"]:
         if at is None or part["at"] != said:  # decided together, they say the same time: they share it
             said = part["at"]
-            at = _in_utc(said)
+            at = in_utc(said)
         transitions.append(_transition(part, at))
     return transitions
 
@@ -129,7 +129,7 @@ def _transition(document: dict[str, Any], at: datetime) -> Transition:
         if "status" in change:
             change["status"] = _STATUSES[change["status"]]
         if "unit_price" in change:
-            change["unit_price"] = _price(change["unit_price"])
+            change["unit_price"] = price_of(change["unit_price"])
     return Transition(
         document["version"],
         _TYPES[document["type"]],
@@ -149,15 +149,16 @@ def _refusal(document: dict[str, Any]) -> Refusal:
 
 
 def _event_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    about = {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+    about = {name: in_utc(value) if isinstance(value, datetime) else value for name, value in fields.items()}
     if about.get("ticket_types") is not None:
         types = (TicketType(**each) for each in fields["ticket_types"])
-        about["ticket_types"] = tuple(each._replace(price=_price(each.price)) for each in types)
+        about["ticket_types"] = tuple(each._replace(price=price_of(each.price)) for each in types)
     return about
 
 
 @lru_cache(maxsize=1024)  # an event's orders share a few prices
-def _price(digits: object) -> Decimal:
+def price_of(digits: object) -> Decimal:
+    """Raises TypeError or ValueError for what is none."""
     if not isinstance(digits, str):
         raise TypeError("a price is no string")
     try:
@@ -169,8 +170,11 @@ def _price(digits: object) -> Decimal:
     return price
 
 
-def _in_utc(at: object) -> datetime:
-    """BSON's dates are UTC. The driver could say so, but takes longer for it than for all else of a transition."""
+def in_utc(at: object) -> datetime:
+    """BSON's dates are UTC. The driver could say so, but takes longer for it than for all else of a transition.
+
+    Raises TypeError for what is no date.
+    """
     if not isinstance(at, datetime):
         raise TypeError("`at` is no date")
     return datetime.combine(at, at.time(), UTC)

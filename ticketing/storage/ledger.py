@@ -22,12 +22,14 @@ from pymongo.write_concern import WriteConcern
 from ..clock import Clock, tries
 from ..domain.fold import LedgerContradiction
 from ..domain.model import EventState, Transition
+from ..domain.rows import Row
 from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
-from .documents import commit_document, transitions_of
+from .documents import commit_document
 from .inserts import SharedInserts
 from .pages import FirstPages, Pages, Range
 from .retries import attempt, log_retry, retried
+from .rows import rows_of
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -89,8 +91,8 @@ class Ledger:
                 log_retry("ledger append", error)
         raise StorageUnavailable
 
-    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
-        """The transitions of an event after version `after`, in order, a page at a time.
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
+        """The transitions of an event after version `after`, in order, a page at a time; long rows of bookings as such.
 
         Raises `LedgerContradiction` for a document that is no commit.
         """
@@ -98,7 +100,7 @@ class Ledger:
         while not pages.are_read:
             after_id = pages.left.after_id
             try:
-                page = [transition for document in pages.read_next() for transition in transitions_of(document)]
+                page = rows_of(pages.read_next())
             except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
                 raise LedgerContradiction(f"event {event_id!r}: no commit after {after_id}: {error!r}") from error
             yield page

@@ -11,7 +11,6 @@ from typing import Any
 
 from ticketing.clock import Clock
 from ticketing.domain import decide as decide_module
-from ticketing.domain import fold as fold_module
 from ticketing.domain.commands import (
     Book,
     Booking,
@@ -29,6 +28,7 @@ from ticketing.domain.tickets import TicketType
 from ticketing.errors import Overloaded, Refusal, StorageUnavailable, TicketingError
 from ticketing.manager import TicketManager
 from ticketing.storage import pages as pages_module
+from ticketing.storage import rows as rows_module
 from ticketing.storage import sharing as sharing_module
 from ticketing.storage.ledger import Ledger
 
@@ -555,15 +555,15 @@ def _note_state(attempt: Attempt, state: EventState) -> None:
 def run(seed: int, parts: Parts | None = None) -> History:
     """Play the story of one seed."""
     parts = parts or Parts()
-    page_size, gather_s, row_min = pages_module.PAGE_SIZE, sharing_module.GATHER_S, fold_module.ROW_MIN
+    page_size, gather_s, row_min = pages_module.PAGE_SIZE, sharing_module.GATHER_S, rows_module.ROW_MIN
     rules = {name: getattr(decide_module, name) for name in parts.rules}
-    pages_module.PAGE_SIZE, sharing_module.GATHER_S, fold_module.ROW_MIN = PAGE_SIZE, GATHER_S, ROW_MIN
+    pages_module.PAGE_SIZE, sharing_module.GATHER_S, rows_module.ROW_MIN = PAGE_SIZE, GATHER_S, ROW_MIN
     for name, rule in parts.rules.items():
         setattr(decide_module, name, rule)
     try:
         return World(seed, parts).run()
     finally:
-        pages_module.PAGE_SIZE, sharing_module.GATHER_S, fold_module.ROW_MIN = page_size, gather_s, row_min
+        pages_module.PAGE_SIZE, sharing_module.GATHER_S, rows_module.ROW_MIN = page_size, gather_s, row_min
         for name, rule in rules.items():
             setattr(decide_module, name, rule)
         forget_all()
