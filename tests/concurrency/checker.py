@@ -8,12 +8,12 @@ from typing import Any
 
 from pymongo.database import Database
 
+from tests.domain.rehearsal import one_by_one
 from ticketing.audit import audit
 from ticketing.clock import SystemClock
 from ticketing.domain.commands import Cancel
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
-from ticketing.domain.rows import one_by_one
 from ticketing.storage.ledger import Ledger, ledger_collection
 
 from .crowd import Seen

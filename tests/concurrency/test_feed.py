@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -14,11 +14,14 @@ from tests.service.running import eventually
 from ticketing.clock import SystemClock
 from ticketing.domain.changes import Change, fold_and_tell
 from ticketing.domain.fold import Folding
-from ticketing.domain.model import EventState, RequestKey, TransitionType
+from ticketing.domain.model import EventState, RequestKey, Transition, TransitionType
+from ticketing.domain.rows import Row
 from ticketing.errors import EventNotFound, LedgerDamaged, Overloaded, StorageUnavailable
 from ticketing import feed as feed_module
 from ticketing.feed import AfterTheLastChange, ChangeFeed, Page
 from ticketing.manager import TicketManager
+from ticketing.storage.documents import commit_document
+from ticketing.storage.rows import rows_of
 
 from .stage import MemoryLedger, booking, cancellation, opening
 
@@ -88,6 +91,16 @@ def wait_for_listeners(worker: Worker, count: int) -> None:
     eventually(lambda: EVENT in feed._followed and len(feed._followed[EVENT].signals) >= count)
 
 
+class LedgerOfRows(MemoryLedger):
+    """Gives bookings that stand in a row as such, as the one in MongoDB does."""
+
+    def read(  # type: ignore[override]  # wider, as the manager's protocol is
+        self, event_id: str, after: int, deadline: float
+    ) -> Iterator[Sequence[Transition | Row]]:
+        for page in super().read(event_id, after, deadline):
+            yield rows_of([commit_document(event_id, page, b"")] if page else [])
+
+
 class TestPages:
     @pytest.mark.parametrize("limit", [1, 2, 3, 500])
     def test_every_change_once_and_in_order(self, worker: Worker, ledger: MemoryLedger, limit: int) -> None:
@@ -103,6 +116,19 @@ class TestPages:
         ledger.commits[EVENT] = [transitions[:1], transitions[1:]]
         for after in range(5):
             assert followed(Worker(ledger), 2, after) == all_changes(ledger)[after:]
+
+    @pytest.mark.parametrize("limit", [1, 3, 500])
+    def test_a_page_may_begin_in_a_row(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What comes before it is folded, and nothing of the row is told twice or left out."""
+        monkeypatch.setattr("ticketing.storage.rows.ROW_MIN", 2)
+        ledger = LedgerOfRows()
+        worker = Worker(ledger)
+        worker.manager.execute(opening(total_tickets=6))
+        worker.book(*"abcdefghij")
+        (page,) = ledger.read(EVENT, 0, 0.0)
+        assert [len(part) for part in page if isinstance(part, Row)] == [6, 4]
+        for after in range(12):
+            assert followed(Worker(ledger), limit, after) == all_changes(ledger)[after:]
 
     def test_what_is_only_remembered_is_passed(self, worker: Worker) -> None:
         """It is not shown, and the next page begins behind it."""

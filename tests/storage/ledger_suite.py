@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from pymongo.collection import Collection
 
-from tests.domain.rehearsal import Rehearsal, observed, request
+from tests.domain.rehearsal import Rehearsal, observed, one_by_one, request
 from ticketing.clock import TURN_S
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
-from ticketing.domain.rows import one_by_one
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import pages as pages_module
 from ticketing.storage.documents import commit_document

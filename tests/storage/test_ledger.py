@@ -16,14 +16,13 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from pymongo.read_preferences import ReadPreference
 
 from tests.damage import garbled
-from tests.domain.rehearsal import Rehearsal, request
+from tests.domain.rehearsal import Rehearsal, one_by_one, request
 from ticketing.clock import SystemClock
 from ticketing.domain.fold import LedgerContradiction
-from ticketing.domain.rows import one_by_one
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import pages as pages_module
 from ticketing.storage.client import connect
-from ticketing.storage.documents import commit_document
+from ticketing.storage.documents import commit_document, ledger_id
 from ticketing.storage.ledger import Ledger, ledger_collection
 
 from .fakes import FakeClock, FaultyCollection
@@ -131,6 +130,13 @@ def test_a_page_is_bounded_and_takes_one_round_trip(
         read_pages = Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5)
         assert [len(list(one_by_one(page))) for page in read_pages] == pages
         assert log.names == ["find"] * len(pages)
+
+
+def test_commits_of_nothing_are_passed(database: Database[Document]) -> None:
+    """None is written, and a ledger that is full of them is no reason to fail."""
+    collection, clock = ledger_collection(database), FakeClock()
+    collection.insert_many({"_id": ledger_id("concert", number), "transitions": []} for number in range(1, 121))
+    assert read(Ledger(collection, clock), "concert", 0, clock.monotonic() + 5) == []
 
 
 def long_ledger(collection: Collection[Document]) -> str:

@@ -45,8 +45,11 @@ def fold_and_tell(folding: Folding, parts: Iterable[Transition | Row], after: in
 
 def _told(folding: Folding, transition: Transition) -> Change:
     named = () if transition.type is TransitionType.REMEMBERED else transition.orders
-    order_ids = list(dict.fromkeys(change["order_id"] for change in named))
-    before = [_status(folding, order_id) for order_id in order_ids]
+    try:
+        order_ids = list(dict.fromkeys(change["order_id"] for change in named))
+        before = [_status(folding, order_id) for order_id in order_ids]
+    except (LookupError, TypeError) as error:
+        raise folding.contradiction(transition, f"is damaged: {error!r}") from error
     folding.add((transition,))
     orders = [folding.orders[folding.numbers[order_id]] for order_id in order_ids]
     changed = (

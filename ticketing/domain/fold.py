@@ -115,13 +115,13 @@ class Folding:
                 try:
                     self._apply(part)
                 except (LookupError, TypeError, ValueError) as error:  # fields that are missing, or of the wrong type
-                    raise self._contradiction(part, f"is damaged: {error!r}") from error
+                    raise self.contradiction(part, f"is damaged: {error!r}") from error
             elif not self._add_row(part):
                 self.add(part.transitions())
 
     def _add_row(self, row: Row) -> bool:
-        """Fold bookings by columns. False: nothing is folded, for something is wrong with one of them."""
-        if not (row.is_sound and self._follows(row)):
+        """Fold bookings by columns. False: nothing is folded, for one of them is not as usual, or wrong."""
+        if not (row.is_usual and self._follows(row)):
             return False
         booked = self._booked_with(row)
         if any(booked[code] > total for code, total in self.totals.items()):
@@ -187,11 +187,11 @@ class Folding:
         }
 
     def _apply(self, transition: Transition) -> None:
-        if transition.version != self.version + 1:
-            raise self._contradiction(transition, f"follows {self.version}")
+        if not isinstance(transition.version, int) or transition.version != self.version + 1:
+            raise self.contradiction(transition, f"follows {self.version}")
         self.version = transition.version
         if self.event is None and transition.type is not _INITIALIZED:
-            raise self._contradiction(transition, "comes before the event is initialized")
+            raise self.contradiction(transition, "comes before the event is initialized")
         orders: list[Order] = []
         if transition.type is _PSEUDONYMIZED:
             self.updated_at = transition.at
@@ -216,13 +216,13 @@ class Folding:
     def _set_event(self, fields: dict[str, Any], transition: Transition) -> None:
         if transition.type is _INITIALIZED:
             if self.event is not None:
-                raise self._contradiction(transition, "initializes the event again")
+                raise self.contradiction(transition, "initializes the event again")
             about = {"created_at": transition.at, "organizer": transition.by, **with_ticket_types(fields)}
             event = Event(event_id=self.event_id, **about)
         elif self.event is not None and transition.type in _CHANGES_EVENT:
             event = replace(self.event, **with_ticket_types(fields))
         else:
-            raise self._contradiction(transition, "sets fields of the event")
+            raise self.contradiction(transition, "sets fields of the event")
         for name, kinds in _EVENT_FIELDS.items():
             if not isinstance(getattr(event, name), kinds):
                 raise TypeError(f"{name} is of the wrong type")
@@ -268,9 +268,9 @@ class Folding:
             currency,
         )
         if status not in NEXT_STATUSES[None]:
-            raise self._contradiction(transition, f"makes the order {order_id} {status}")
+            raise self.contradiction(transition, f"makes the order {order_id} {status}")
         if user_id in self.active:
-            raise self._contradiction(transition, f"gives {user_id!r} a second order")
+            raise self.contradiction(transition, f"gives {user_id!r} a second order")
         self.numbers[order_id] = self.active[user_id] = number
         self.orders[number] = order
         self._count_in(order, transition)
@@ -281,7 +281,7 @@ class Folding:
         before, fields = self.orders[number], cast(dict[str, Any], change)
         after = before._replace(**fields, updated_at=transition.at, version=transition.version)
         if after.user_id != before.user_id:
-            raise self._contradiction(transition, f"gives the order {after.order_id} to {after.user_id!r}")
+            raise self.contradiction(transition, f"gives the order {after.order_id} to {after.user_id!r}")
         if "status" in change:
             is_allowed = after.status in NEXT_STATUSES[before.status]
         else:
@@ -289,7 +289,7 @@ class Folding:
             is_allowed = is_less and before.is_active and transition.type in _TAKES_TICKETS
         if not is_allowed or len(change) != 2:
             what = after.status if "status" in change else f"{after.quantity} tickets"
-            raise self._contradiction(transition, f"makes the order {after.order_id} {what}")
+            raise self.contradiction(transition, f"makes the order {after.order_id} {what}")
         if not after.is_active:
             del self.active[after.user_id]
         self.orders[number] = after
@@ -337,7 +337,7 @@ class Folding:
 
     def _oversold(self, code: str, transition: Transition) -> LedgerContradiction:
         booked = f"{self.booked[code]} of {self.totals[code]}"
-        return self._contradiction(transition, f"leaves {booked} tickets booked")
+        return self.contradiction(transition, f"leaves {booked} tickets booked")
 
     def _answer_to(self, transition: Transition, set_orders: Sequence[Order]) -> Answer:
         """`set_orders` are those that it set, each as it was then: one that gives tickets back may be set once more."""
@@ -351,7 +351,8 @@ class Folding:
         orders = tuple(set_orders) if len(set_orders) == 1 else _orders_named(self, transition)
         return _answer_about_orders(self, transition, orders)
 
-    def _contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
+    def contradiction(self, transition: Transition, finding: str) -> LedgerContradiction:
+        """What to raise for a transition with which something is wrong."""
         where = f"event {self.event_id!r}: transition {transition.version} ({transition.type})"
         return LedgerContradiction(f"{where} {finding}")
 

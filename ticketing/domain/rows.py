@@ -1,7 +1,7 @@
 """Bookings that stand in a row in the ledger, by columns, so that a fold takes each step for all of them at once.
 
 A loop over objects in Python costs microseconds a booking; `zip`, `map`, `dict.update` and sets, which loop in C, a
-fraction of it. A row holds what its commits say, damage too: whether that is sound is for the fold to ask.
+fraction of it. A row holds what its commits say, damage too: whether it may be folded is for the fold to ask.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from itertools import repeat
 from types import NoneType
 from typing import Any, TypeVar, cast
 
-from .model import Answer, Order, OrderStatus, Remembered, RequestKey, Transition, TransitionType
+from .model import Answer, Order, OrderChange, OrderStatus, Remembered, RequestKey, Transition, TransitionType
+from .tickets import FREE, GENERAL
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class Row:
     """
 
     type: TransitionType
-    versions: Sequence[int]
+    versions: tuple[int, ...]
     times: Sequence[datetime]
     callers: Sequence[str | None]
     keys: Sequence[bytes | None]
@@ -55,10 +56,14 @@ class Row:
         return STATUSES[self.type]
 
     @property
-    def is_sound(self) -> bool:
-        """Whether the orders are of as many users, and their fields are such as an order can have."""
+    def is_usual(self) -> bool:
+        """Whether there are as many orders and users, and all fields are of the types that the service writes.
+
+        What is not may be right nevertheless: one by one it is seen.
+        """
         return (
-            _types(self.order_ids) == _types(self.user_ids) == _types(self.ticket_types) == {str}
+            _types(self.versions) == {int}
+            and _types(self.order_ids) == _types(self.user_ids) == _types(self.ticket_types) == {str}
             and len(set(self.order_ids)) == len(set(self.user_ids)) == len(self)
             and _types(self.quantities) == {int}
             and min(self.quantities) >= 1
@@ -89,38 +94,40 @@ class Row:
         self, orders: Sequence[Order], positions: Iterable[int | None]
     ) -> Iterator[tuple[bytes, Remembered]]:
         """The keys that there are, and what was answered, given these orders and their positions in line."""
-        if not any(self.keys):
+        if self.keys.count(None) == len(self):
             return iter(())
         defaults = [repeat(Answer._field_defaults[name]) for name in Answer._fields[2:]]
         kept = _made(Remembered, self.fingerprints, _made(Answer, orders, positions, *defaults))
         return ((key, each) for key, each in zip(self.keys, kept, strict=True) if key is not None)
 
-    def transitions(self) -> Iterator[Transition]:
+    def transitions(self) -> list[Transition]:
         """The same one by one."""
-        for place, (key, fingerprint) in enumerate(zip(self.keys, self.fingerprints, strict=True)):
-            order: Any = {
-                "order_id": self.order_ids[place],
-                "user_id": self.user_ids[place],
-                "quantity": self.quantities[place],
-                "status": self.status,
-                "ticket_type": self.ticket_types[place],
-                "unit_price": self.unit_prices[place],
-                "currency": self.currencies[place],
-            }
-            yield Transition(
-                self.versions[place],
-                self.type,
-                self.times[place],
-                self.callers[place],
-                orders=(order,),
-                request=None if key is None else RequestKey(key, cast(bytes, fingerprint)),
-            )
+        requests = [
+            None if key is None else RequestKey(key, cast(bytes, fingerprint))
+            for key, fingerprint in zip(self.keys, self.fingerprints, strict=True)
+        ]
+        return _made(
+            Transition,
+            self.versions,
+            repeat(self.type),
+            self.times,
+            self.callers,
+            repeat(None),
+            [(change,) for change in self._changes()],
+            requests,
+            repeat(None),
+            repeat(False),
+            repeat(()),
+        )
 
-
-def one_by_one(parts: Iterable[Transition | Row]) -> Iterator[Transition]:
-    """All transitions, those in rows too."""
-    for part in parts:
-        yield from part.transitions() if isinstance(part, Row) else (part,)
+    def _changes(self) -> Iterator[OrderChange]:
+        orders = zip(self.order_ids, self.user_ids, self.quantities, strict=True)
+        costs = zip(self.ticket_types, self.unit_prices, self.currencies, strict=True)
+        for (order_id, user_id, quantity), cost in zip(orders, costs, strict=True):
+            change: Any = {"order_id": order_id, "user_id": user_id, "quantity": quantity, "status": self.status}
+            if cost != (GENERAL, FREE, None):
+                change["ticket_type"], change["unit_price"], change["currency"] = cost
+            yield change
 
 
 def _made(kind: type[T], *columns: Iterable[Any]) -> list[T]:

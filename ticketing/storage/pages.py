@@ -23,9 +23,9 @@ from .sharing import Share, Sharing
 
 Document = dict[str, Any]
 
-# Transitions read at once, about. With half as many a fold takes a tenth longer, with more others wait longer for
-# their turn. How many commits that is depends on what one holds, and is told by the page before.
-PAGE_SIZE = 1000
+# Transitions read at once, about. With twice as many a fold takes as long, and others wait longer for their turn.
+# How many commits that is depends on what one holds, and is told by the page before.
+PAGE_SIZE = 500
 FIRST_PAGE_COMMITS = 50
 
 FIELDS = {"transitions": True}
@@ -96,7 +96,8 @@ class Pages:
         self.are_read = len(page) < self._size
         if not self.are_read:
             self.left = self.left.after(page[-1])
-            self._size = max(1, PAGE_SIZE * len(page) // sum(len(each["transitions"]) for each in page))
+            transitions = sum(len(each["transitions"]) for each in page)
+            self._size = max(1, PAGE_SIZE * len(page) // max(len(page), transitions))
             if not self._is_first:  # one page is enough for most readers
                 self._ahead = _Ahead(self._clock, self._read)
             self._is_first = False
