@@ -22,7 +22,7 @@ PYTEST_ALL = $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-l
 test: lint  ## linter, type checker and all tests
 	@$(PYTEST_ALL)
 
-# Apart, for it makes the tests take half as long again.
+# Apart, for it makes the tests take two thirds longer.
 coverage: $(VENV)/.installed-dev  ## all tests, and the lines and branches that they do not reach: 5 % at most
 	@$(PYTEST_ALL) --cov --cov-report=term
 
