@@ -468,7 +468,7 @@ def folded(event_id: str, ledger: list[Document]) -> EventState | None:
     state = EventState(event_id)
     for document in ledger:
         try:
-            transitions = transitions_of(document)
+            transitions = transitions_of(document["transitions"])
         except (AttributeError, KeyError, TypeError, ValueError):  # as storage/ledger.py takes it
             return None
         try:

@@ -327,7 +327,8 @@ class RandomHistory(RuleBasedStateMachine):
         assert report.findings == []
         assert (report.transitions, report.orders) == (self.state.version, len(self.state.orders))
         assert (report.booked, report.waiting) == (self.state.booked_tickets, self.state.waiting_list_count)
-        self.state = fold(EventState(EVENT_ID), [part for each in documents for part in transitions_of(each)])
+        parts = [part for each in documents for part in each["transitions"]]
+        self.state = fold(EventState(EVENT_ID), transitions_of(parts))
         assert observed(self.state) == self.seen
 
     def teardown(self) -> None:

@@ -192,7 +192,7 @@ def test_an_event_may_become_plain_again() -> None:
     assert (named, grown) == ({"ticket_types": None, "total_tickets": 5}, {"total_tickets": 7})
     document = commit_document(EVENT_ID, play.transitions, b"n" * 16)
     assert audit_event(EVENT_ID, [document]).findings == []
-    assert observed(fold(EventState(EVENT_ID), transitions_of(document))) == observed(play.state)
+    assert observed(fold(EventState(EVENT_ID), transitions_of(document["transitions"]))) == observed(play.state)
 
 
 def test_a_fold_leads_to_the_same() -> None:

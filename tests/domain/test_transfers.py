@@ -68,7 +68,7 @@ def test_the_price_goes_with_the_tickets_whatever_the_event_costs_by_then(is_pai
     assert (cyd.unit_price, cyd.currency) == (price["price"], price["currency"]) != (bob.unit_price, bob.currency)
     document = commit_document(EVENT_ID, play.transitions, b"n" * 16)
     assert audit_event(EVENT_ID, [document]).findings == []
-    assert observed(fold(EventState(EVENT_ID), transitions_of(document))) == observed(play.state)
+    assert observed(fold(EventState(EVENT_ID), transitions_of(document["transitions"]))) == observed(play.state)
 
 
 def test_both_orders_name_the_transition() -> None:

@@ -118,7 +118,7 @@ def test_two_readers_of_one_event_have_documents_of_their_own(database: Database
     deadline = clock.monotonic() + 10
     calls = [partial(pages.read, Range.of(play.event_id, after), deadline) for after in (0, 1, 2, 1)]
     for after, found in zip((0, 1, 2, 1), at_once(calls, pages._sharing, clock, watched), strict=True):
-        transitions = [part for document in found for part in transitions_of(document)]
+        transitions = [part for document in found for part in transitions_of(document["transitions"])]
         before = fold(EventState(play.event_id), play.transitions[:after])
         assert observed(fold(before, transitions)) == observed(play.state)
     assert watched.sizes == [1, 3, 1, 1]

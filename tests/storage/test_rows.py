@@ -68,7 +68,7 @@ def in_rows(parts: Sequence[Part]) -> list[Transition | Row]:
 
 def alone(parts: Sequence[Part]) -> list[Transition]:
     """As they would be without rows."""
-    return transitions_of(read_again({"transitions": parts}))
+    return transitions_of(read_again({"transitions": parts})["transitions"])
 
 
 def outcome(state: EventState, *pages: Sequence[Part], by_rows: bool) -> Any:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 from .model import Answer, Order, OrderChange, OrderStatus, Remembered, RequestKey, Transition, TransitionType
 from .tickets import FREE, GENERAL
 
-T = TypeVar("T")
+T = TypeVar("T", bound=tuple[Any, ...])
 
 STATUSES: Mapping[TransitionType, OrderStatus] = {
     TransitionType.BOOKED: OrderStatus.CONFIRMED,
@@ -134,7 +134,7 @@ def _made(kind: type[T], *columns: Iterable[Any]) -> list[T]:
     """Named tuples of these fields. Their own `_make` takes as long for its one step in Python as for all else."""
     if len(columns) != len(kind._fields):  # type: ignore[attr-defined]
         raise TypeError(f"a {kind.__name__} has another number of fields")
-    return list(map(partial(tuple.__new__, kind), zip(*columns)))  # type: ignore[type-var]
+    return list(map(partial(tuple.__new__, kind), zip(*columns)))
 
 
 def _types(values: Iterable[object]) -> set[type]:

@@ -200,7 +200,7 @@ def _may_be(status: EventStatus | None, end: list[Document]) -> bool:
 def _summarized(found: Document, commits: list[Document]) -> SummarizedEvent | None:
     try:
         (end,) = found["end"]
-        transitions = [transition for commit in commits for transition in transitions_of(commit)]
+        transitions = [transition for commit in commits for transition in transitions_of(commit["transitions"])]
         event = event_of(found["_id"], (each for each in transitions if each.version <= end["last"]))
         after = end["after"]
         summary = Summary(**after | {"updated_at": after["updated_at"].replace(tzinfo=UTC)})

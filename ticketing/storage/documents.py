@@ -23,7 +23,7 @@ events; commits of earlier versions have none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -62,16 +62,27 @@ def commit_document(
     return document if after is None else document | {"after": after._asdict()}
 
 
-def transitions_of(document: dict[str, Any]) -> list[Transition]:
-    """The transitions of a commit. Raises AttributeError, KeyError, TypeError or ValueError for what is none."""
-    transitions = []
-    said, at = None, None
-    for part in document["transitions"]:
-        if at is None or part["at"] != said:  # decided together, they say the same time: they share it
-            said = part["at"]
-            at = in_utc(said)
-        transitions.append(_transition(part, at))
-    return transitions
+def transitions_of(parts: Sequence[dict[str, Any]]) -> list[Transition]:
+    """What stands under `transitions` in a commit, or in several.
+
+    Raises AttributeError, KeyError, TypeError or ValueError for what is none.
+    """
+    times = times_in_utc([part["at"] for part in parts])
+    return [_transition(part, at) for part, at in zip(parts, times, strict=True)]
+
+
+def times_in_utc(dates: Iterable[object]) -> list[datetime]:
+    """BSON's dates are UTC. Those who were decided together say the same time: they share it.
+
+    Raises TypeError for what is no date.
+    """
+    times: list[datetime] = []
+    said, time = None, None
+    for date in dates:
+        if time is None or date != said:
+            said, time = date, _in_utc(date)
+        times.append(time)
+    return times
 
 
 def _transition_document(transition: Transition) -> dict[str, Any]:
@@ -149,7 +160,7 @@ def _refusal(document: dict[str, Any]) -> Refusal:
 
 
 def _event_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    about = {name: in_utc(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+    about = {name: _in_utc(value) if isinstance(value, datetime) else value for name, value in fields.items()}
     if about.get("ticket_types") is not None:
         types = (TicketType(**each) for each in fields["ticket_types"])
         about["ticket_types"] = tuple(each._replace(price=price_of(each.price)) for each in types)
@@ -170,11 +181,8 @@ def price_of(digits: object) -> Decimal:
     return price
 
 
-def in_utc(at: object) -> datetime:
-    """BSON's dates are UTC. The driver could say so, but takes longer for it than for all else of a transition.
-
-    Raises TypeError for what is no date.
-    """
+def _in_utc(at: object) -> datetime:
+    """The driver could do it, but takes longer for it than for all else of a transition."""
     if not isinstance(at, datetime):
         raise TypeError("`at` is no date")
     return datetime.combine(at, at.time(), UTC)

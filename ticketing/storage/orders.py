@@ -58,6 +58,6 @@ class Orders:
         ]
         found = retried(self._clock, deadline, lambda: list(self._ledger.aggregate(pipeline)), "history of an order")
         try:
-            return transitions_of({"transitions": [each["transitions"] for each in found]})
+            return transitions_of([each["transitions"] for each in found])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise LedgerContradiction(f"event {event_id!r}: a commit that names {order_id}: {error!r}") from error

@@ -7,7 +7,6 @@ all that stand in a row with it are made transitions: they are what they are, or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from ..domain.model import Transition, TransitionType
 from ..domain.rows import STATUSES, Row
 from ..domain.tickets import FREE, GENERAL
-from .documents import in_utc, price_of, transitions_of
+from .documents import price_of, times_in_utc, transitions_of
 
 Document = dict[str, Any]
 
@@ -39,12 +38,12 @@ def rows_of(documents: Iterable[Document]) -> list[Transition | Row]:
     """The transitions of commits, by rows where there are. Raises as `transitions_of` does for what is no commit."""
     parts = [part for document in documents for part in document["transitions"]]
     if len(parts) < ROW_MIN:
-        return [*transitions_of({"transitions": parts})]
+        return [*transitions_of(parts)]
     found: list[Transition | Row] = []
     for kind, same in groupby(parts, _type_of):
         run = list(same)
         row = _row_of(_TYPES[kind], run) if len(run) >= ROW_MIN and kind in _TYPES else None
-        found += transitions_of({"transitions": run}) if row is None else (row,)
+        found += transitions_of(run) if row is None else (row,)
     return found
 
 
@@ -61,7 +60,7 @@ def _row_of(kind: TransitionType, parts: Sequence[Document]) -> Row | None:
         return Row(
             kind,
             versions,
-            _times(at),
+            times_in_utc(at),
             [part.get("by") for part in parts],
             keys,
             fingerprints,
@@ -74,17 +73,6 @@ def _row_of(kind: TransitionType, parts: Sequence[Document]) -> Row | None:
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
-
-
-def _times(at: Sequence[datetime]) -> list[datetime]:
-    """Those who were decided together say the same time: they share it."""
-    times = []
-    said, time = None, None
-    for each in at:
-        if time is None or each != said:
-            said, time = each, in_utc(each)
-        times.append(time)
-    return times
 
 
 def _requests(parts: Sequence[Document]) -> tuple[Sequence[Any], Sequence[Any]]:
