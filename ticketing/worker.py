@@ -12,7 +12,7 @@ monkey.patch_all(os=False, signal=False, subprocess=False, queue=False)
 import hashlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache, partial, wraps
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import util
-from gunicorn.http import wsgi
+from gunicorn.http import message, wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from . import succession
@@ -57,9 +57,11 @@ class Worker(GeventWorker):
         hashlib.scrypt = _in_real_thread(hashlib.scrypt)
         # gunicorn looks each setting up by `__getattr__`, some twenty with each request: here they are attributes.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
-        # It also makes both of these anew with each request.
+        # It also makes these anew with each request: a stream, a date, and the client's address as an object, to look
+        # for it among the proxies that it believes, which are none.
         wsgi.WSGIErrorsWrapper = cache(wsgi.WSGIErrorsWrapper)
         util.http_date = _http_date
+        message._ip_in_allow_list = _ip_in_allow_list
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -185,6 +187,14 @@ def _http_date(timestamp: float | None = None) -> str:
     """gunicorn's, made once a second."""
     date: str = _date_in_second(int(time.time() if timestamp is None else timestamp))
     return date
+
+
+_ip_among_some = message._ip_in_allow_list
+
+
+def _ip_in_allow_list(address: str, allowed: Sequence[str], networks: Sequence[Any]) -> bool:
+    """gunicorn's, where there is anything to look for."""
+    return bool(allowed) and bool(_ip_among_some(address, allowed, networks))
 
 
 def _accept_the_rest(server: StreamServer) -> None:

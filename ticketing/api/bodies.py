@@ -85,16 +85,18 @@ def _body_of(request: Request) -> bytes | None:
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""  # RFC 9112, 6.3
     bytes_max = BULK_BYTES_MAX if request.endpoint == BULK_ENDPOINT else BODY_BYTES_MAX
-    if (request.content_length or 0) > bytes_max:
+    length = request.content_length
+    if length is not None and length > bytes_max:
         return None
     # Of a body without Content-Length, Werkzeug silently takes as much as the limit allows: let it take a byte more.
     request.max_content_length = bytes_max + 1
     try:
-        body = request.get_data()
+        # Where the length is known there is nothing that Werkzeug's stream would have to watch over.
+        body: bytes = request.get_data() if length is None else environ["wsgi.input"].read(length)
     except (ParseException, OSError) as error:  # broken chunks, or no end
         raise ApiProblem(400, detail=CUT_SHORT) from error
     # gunicorn gives what came before the client went away as if it were all.
-    if len(body) < (request.content_length or 0):
+    if length is not None and len(body) < length:
         raise ApiProblem(400, detail=CUT_SHORT)
     return body if len(body) <= bytes_max else None
 
