@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import time
@@ -42,12 +43,17 @@ Start = Callable[..., Service]
 
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[Start]:
-    """Start `python -m ticketing` in a folder of its own; the settings may be changed."""
+    """Start `python -m ticketing` in a folder of its own; the settings may be changed.
+
+    Its app is the product's, in a module that adds what these tests want of it.
+    """
     started: list[Service] = []
 
-    def start(**settings: Any) -> Service:
+    def start(app: str = "tests.faults.counted", **settings: Any) -> Service:
         folder = tmp_path / f"service-{len(started)}"
         folder.mkdir()
+        # gunicorn looks for `wsgi` in its own folder first.
+        (folder / "wsgi.py").write_text(f"from {app} import app as app\n")
         service = Service(folder, **{**SETTINGS, **settings})
         started.append(service)
         return service.start().wait_until_serving()
@@ -66,6 +72,11 @@ def embedded_uri(service: Service) -> str:
 def mongod_of(service: Service) -> int:
     """The process id of the embedded mongod."""
     return eventually(lambda: next((pid for pid in children_of(service.pid) if _is_mongod(pid)), 0))
+
+
+def gunicorn_of(service: Service) -> int:
+    """The process id of gunicorn itself, as the service notes it."""
+    return int(json.loads((service.folder / "var" / "service.json").read_text())["gunicorn_pid"])
 
 
 def gunicorn_workers(service: Service) -> list[int]:
@@ -118,10 +129,10 @@ def kill_workers(service: Service, load: Load) -> None:
         time.sleep(max(0.0, next_at_s - time.monotonic()))
 
 
-def reload_workers(service: Service) -> None:
-    """SIGHUP, until none of the workers is left that were there."""
+def reload_workers(service: Service, told: int | None = None) -> None:
+    """SIGHUP to the process `told`, or the supervisor, until none of the workers is left that were there."""
     before = set(gunicorn_workers(service))
-    service.signal(signal.SIGHUP)
+    os.kill(told or service.pid, signal.SIGHUP)
     eventually(lambda: not before & set(gunicorn_workers(service)))
 
 

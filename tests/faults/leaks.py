@@ -1,8 +1,9 @@
-"""What a service holds while nobody asks it for anything: the threads and sockets of its workers, and what MongoDB
-keeps for them.
+"""What a service holds while nobody asks it for anything: the threads, green threads and sockets of its workers, and
+what MongoDB keeps for them.
 
-Read from /proc, whatever the workers are made of. See proc(5): `task` has an entry for each thread, `fd` for each open
-file, and /proc/net/tcp for each connection, with its socket's inode in the tenth column.
+Read from /proc, whatever the workers are made of, but for the green threads, which each worker counts by itself. See
+proc(5): `task` has an entry for each thread, `fd` for each open file, and /proc/net/tcp for each connection, with its
+socket's inode in the tenth column.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,8 @@ from pymongo.errors import PyMongoError
 
 from tests.service.running import eventually
 from ticketing.storage.client import DEFAULT_OPTIONS
+
+from .green import green_threads_of
 
 # Of a worker, to each member of MongoDB: the driver's heartbeat, its measuring of round trips, and a pool. The pool
 # holds one connection, because one leader at a time asks for the one event of the tests.
@@ -35,7 +39,8 @@ LOOKS = 10
 class Footprint:
     """What one process holds."""
 
-    threads: int = 0
+    threads: int = 0  # of the system
+    green_threads: int = 0
     clients: int = 0  # connections of clients to the service
     members: Counter[int] = field(default_factory=Counter)  # connections to MongoDB, by its members' ports
     others: int = 0  # listening, or not connected to anything
@@ -84,7 +89,9 @@ class Watch:
         idle = self._idle
         found = []
         if footprint.threads > idle.threads + self._threads_more_max:
-            found.append(f"{footprint.threads} threads, idle it had {idle.threads}")
+            found.append(f"{footprint.threads} threads of the system, idle it had {idle.threads}")
+        if footprint.green_threads > idle.green_threads:
+            found.append(f"{footprint.green_threads} green threads, idle it had {idle.green_threads}")
         if footprint.clients:
             found.append(f"{footprint.clients} connections of clients, who have all gone")
         if footprint.others > idle.others:
@@ -101,18 +108,23 @@ class Watch:
             time.sleep(POLL_S)
             now = eventually(self._warm_workers)[0]
             idle.threads, idle.others = min(idle.threads, now.threads), min(idle.others, now.others)
+            idle.green_threads = min(idle.green_threads, now.green_threads)
         return idle
 
     def _warm_workers(self) -> list[Footprint]:
         """Workers that have asked MongoDB for something, with all that this starts in the background."""
-        footprints = [footprint_of(pid, self._port) for pid in self._workers()]
+        footprints = []
+        for pid in self._workers():
+            with suppress(OSError):  # it has not loaded the app yet
+                footprints.append(footprint_of(pid, self._port))
         warm = MONITORS * len(self._uris) + POOLED
         return [each for each in footprints if each.members.total() >= warm and not each.clients]
 
 
 def footprint_of(pid: int, port: int) -> Footprint:
-    """What a process holds that serves on `port`. Raises OSError when it has ended."""
-    footprint = Footprint(threads=len(os.listdir(f"/proc/{pid}/task")))
+    """What a process holds that serves on `port`. Raises OSError when it has ended, or does not serve yet."""
+    # The green threads first: to be asked for them is a connection too, and gone with the answer.
+    footprint = Footprint(green_threads=green_threads_of(pid), threads=len(os.listdir(f"/proc/{pid}/task")))
     # The open files first: a connection that is made meanwhile is not among them.
     sockets = _sockets_of(pid)
     ports = _ports_by_inode()

@@ -6,13 +6,14 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from gevent.monkey import get_original
 
-from ticketing import create_app
 from ticketing.services import services
 from ticketing.storage.client import connect
 
-app = create_app()
+from .counted import app
+
 _kept: list[Any] = []
 
 
@@ -20,6 +21,11 @@ def _thread() -> None:
     """One of the system's, which a green one would not be."""
     start = get_original("_thread", "start_new_thread")
     start(get_original("time", "sleep"), (3_600,))
+
+
+def _green_thread() -> None:
+    """One that only waits, and holds nothing that the system knows of."""
+    gevent.spawn(gevent.sleep, 3_600)
 
 
 def _connection() -> None:
@@ -33,7 +39,12 @@ def _socket() -> None:
     _kept.append(socket.socket())
 
 
-LEAKS: dict[str, Callable[[], None]] = {"thread": _thread, "connection": _connection, "socket": _socket}
+LEAKS: dict[str, Callable[[], None]] = {
+    "thread": _thread,
+    "green-thread": _green_thread,
+    "connection": _connection,
+    "socket": _socket,
+}
 
 
 @app.get("/leak/<kind>")

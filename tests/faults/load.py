@@ -72,6 +72,11 @@ class Load:
         self._stop.set()
 
     @property
+    def connections(self) -> int:
+        """How many clients there are, each with one request under way at most."""
+        return len(self._threads)
+
+    @property
     def answered(self) -> int:
         """Requests that were answered, 503s not counted."""
         return sum(
@@ -152,12 +157,14 @@ class Load:
                 path, body = _request(kind, self.event_id, asked)
                 response = client.post(path, json=body, headers={"Idempotency-Key": str(key)})
         except httpx.ConnectError:
-            attempt.outcome = "turned away"
+            attempt.outcome, attempt.gave_up_s = "turned away", time.monotonic()
             return attempt
-        except httpx.TransportError as error:
-            attempt.outcome = "cut off" if not isinstance(error, httpx.TimeoutException) else "error:no answer"
-            if attempt.outcome != "cut off":
-                attempt.returned, attempt.returned_s = next(self._moments), time.monotonic()
+        except httpx.TimeoutException:
+            attempt.outcome = "error:no answer"
+            attempt.returned, attempt.returned_s = next(self._moments), time.monotonic()
+            return attempt
+        except httpx.TransportError:
+            attempt.outcome, attempt.gave_up_s = "cut off", time.monotonic()
             return attempt
         attempt.returned, attempt.returned_s = next(self._moments), time.monotonic()
         _note(attempt, response)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,11 @@ class Member:
         self._process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP: its connections stay open, and nobody answers."""
+        """SIGSTOP, until all of its threads have stopped: its connections stay open, and nobody answers."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        pid = self._process.pid
+        eventually(lambda: os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None)
 
     def thaw(self) -> None:
         """SIGCONT."""
@@ -99,9 +104,10 @@ class ReplicaSet:
         addresses = ",".join(member.address for member in self.members)
         return f"mongodb://{addresses}/?replicaSet={NAME}"
 
-    def primary(self) -> Member:
-        """The member that takes writes, as soon as there is one."""
-        (primary,) = eventually(lambda: [member for member in self.members if member.is_primary()][:1])
+    def primary(self, other_than: Member | None = None) -> Member:
+        """The member that takes writes, as soon as there is one; or as soon as another one does."""
+        others = [member for member in self.members if member is not other_than]
+        (primary,) = eventually(lambda: [member for member in others if member.is_primary()][:1])
         return primary
 
     def secondaries(self) -> list[Member]:
@@ -116,6 +122,18 @@ class ReplicaSet:
                 client.admin.command({"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
             except AutoReconnect:
                 pass  # it closes the connections of its clients
+
+
+@contextmanager
+def frozen(*members: Member) -> Iterator[None]:
+    """Members are frozen while the block runs, and thaw however it ends."""
+    try:
+        for member in members:
+            member.freeze()
+        yield
+    finally:
+        for member in members:
+            member.thaw()
 
 
 def _succeeds(client: MongoClient[dict[str, Any]], command: dict[str, Any]) -> bool:

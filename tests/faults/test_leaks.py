@@ -31,7 +31,7 @@ def service(tmp_path: Path, mongod: str, database: Database[dict[str, Any]]) -> 
 
 
 def test_each_kind_of_leak_is_noticed(service: Service, mongod: str) -> None:
-    """A thread, a socket, a connection to MongoDB, of a client, and one that only MongoDB still knows."""
+    """A thread, a green one, a socket, a connection to MongoDB, of a client, and one that only MongoDB still knows."""
     assert service.get("/status/nothing").status_code == 404
     watch = Watch(lambda: children_of(service.pid), service.port, [mongod])
     assert watch.leaks() == []
@@ -46,7 +46,12 @@ def test_each_kind_of_leak_is_noticed(service: Service, mongod: str) -> None:
         _wait_until_noticed(watch, "MongoDB keeps")
     assert watch.leaks() == []
 
-    for kind, noticed_as in (("socket", "other sockets"), ("thread", "threads"), ("connection", "to MongoDB at")):
+    for kind, noticed_as in (
+        ("green-thread", "green threads"),
+        ("socket", "other sockets"),
+        ("thread", "threads of the system"),
+        ("connection", "to MongoDB at"),
+    ):
         assert not any(noticed_as in leak for leak in watch.leaks(deadline_s=0))
         assert service.get(f"/leak/{kind}").text == kind
         _wait_until_noticed(watch, noticed_as)

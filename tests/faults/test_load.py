@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import httpx
 import pytest
 
-from tests.service.running import eventually
+from tests.service.running import DEADLINE_S, eventually
 
 from . import load
 from .checker import violations
@@ -19,6 +19,7 @@ from .history import Attempt, History
 from .load import LONGEST_S, Load, _note
 
 PATIENCE_S = 0.2  # of these clients
+HELD_S = 0.2  # how long one of them is left waiting before it is cut off
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +37,32 @@ def listener() -> Iterator[socket.socket]:
 
 def test_a_connection_that_is_cut_is_noticed(listener: socket.socket) -> None:
     """A worker that dies with a request leaves it without an answer."""
-    thread = threading.Thread(target=_cut_all, args=(listener,))
-    thread.start()
-    clients = _ask_until(listener, lambda clients: bool(unanswered(clients)))
-    listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
+    with _cutting_all(listener):
+        clients = _ask_until(listener, lambda clients: bool(unanswered(clients)))
     assert "cut off" in unanswered(clients)
+    assert not any("no answer within" in violation for violation in _violations(clients))
+
+
+def test_a_connection_that_is_cut_late_is_a_violation(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that hangs, and ends before its clients lose their patience: they have waited all the same."""
+    monkeypatch.setattr(load, "CLIENT_TIMEOUT_S", DEADLINE_S)
+    with _cutting_all(listener, after_s=HELD_S):
+        clients = _ask_until(listener, lambda clients: bool(unanswered(clients)), connections=1)
+    assert unanswered(clients) == {"cut off"}
+    late = [violation for violation in _violations(clients, longest_s=HELD_S / 2) if "no answer within" in violation]
+    assert len(late) == len(clients.attempts)
+
+
+def test_who_is_turned_away_has_waited_for_that() -> None:
+    """Nobody listens there. In time is no violation."""
+    with closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        clients = _ask_until(nobody, lambda clients: bool(unanswered(clients)), connections=1)
+    assert unanswered(clients) == {"turned away"}
+    assert len(_violations(clients, longest_s=0.0)) == len(clients.attempts)
+    assert _violations(clients) == []
 
 
 def test_a_request_without_an_answer_is_a_violation(listener: socket.socket) -> None:
@@ -96,16 +117,30 @@ def _ask_until(listener: socket.socket, is_enough: Callable[[Load], bool], conne
     return clients
 
 
-def _cut_all(listener: socket.socket) -> None:
-    """Take a request of each, and close the connection."""
-    while True:
-        try:
-            client, _ = listener.accept()
-        except OSError:
-            return  # the test has ended
-        with client:
-            client.recv(1)
+@contextmanager
+def _cutting_all(listener: socket.socket, after_s: float = 0.0) -> Iterator[None]:
+    """Take a request of each, and close the connection when it has waited."""
+    has_ended = threading.Event()
+
+    def cut_all() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return  # the test has ended
+            with client:
+                client.recv(1)
+                has_ended.wait(after_s)
+
+    thread = threading.Thread(target=cut_all)
+    thread.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
-def _violations(clients: Load) -> list[str]:
-    return violations(History(clients.attempts, [], LONGEST_S))
+def _violations(clients: Load, longest_s: float = LONGEST_S) -> list[str]:
+    return violations(History(clients.attempts, [], longest_s))

@@ -12,6 +12,7 @@ from .conftest import (
     Start,
     broken_promises,
     embedded_uri,
+    gunicorn_of,
     kill_workers,
     mongod_of,
     new_load,
@@ -88,15 +89,16 @@ def test_stopping_under_load_cuts_nobody_off(start_service: Start) -> None:
 
 
 def test_reloading_under_load_cuts_nobody_off(start_service: Start) -> None:
-    """SIGHUP: new workers take over, no client can tell, and nothing of the old ones is left."""
+    """SIGHUP, to the supervisor and to gunicorn itself, which runs alone in production: new workers take over, no
+    client can tell, and nothing of the old ones is left."""
     service = start_service()
     load = new_load(service)
     load.initialize(TICKETS)
     watch = new_watch(service, embedded_uri(service))
     with load.running():
-        for _ in range(2):
+        for told in (service.pid, gunicorn_of(service)):
             load.wait_for_answers(150)
-            reload_workers(service)
+            reload_workers(service, told)
         load.wait_for_answers(150)
     assert unanswered(load) == set()
     assert broken_promises(load, embedded_uri(service)) == []
