@@ -42,6 +42,7 @@ from .storage.client import connect
 from .storage.ledger import Ledger, ledger_collection
 from .storage.names import Names
 from .storage.orders import Orders
+from .storage.recent import shared_commits
 from .storage.sessions import COLLECTION as SESSIONS
 from .storage.sessions import Sessions
 from .storage.users import COLLECTION as USERS
@@ -115,7 +116,8 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
     """The parts below the HTTP layer."""
     database = client[config.mongodb_database]
     commits = ledger_collection(database)
-    ledger = Ledger(commits, clock)
+    copies = shared_commits(f"{config.mongodb_uri}/{config.mongodb_database}")
+    ledger = Ledger(commits, clock, recent_commits=copies)
     manager = TicketManager(
         ledger,
         clock,

@@ -21,6 +21,7 @@ from ticketing.config import Config as _Config
 from ticketing.embedded import EmbeddedError, connect_or_start
 from ticketing.event_table import SUFFIX as _EVENTS_SUFFIX
 from ticketing.logs import configure_logging
+from ticketing.storage.recent import share as _share_commits
 from ticketing.turns import share as _share_turns
 
 _config = _Config.from_env()
@@ -28,6 +29,7 @@ _config = _Config.from_env()
 # The workers inherit all of this. prometheus_client looks for its folder when it is imported: not before this line.
 _http_errors.install()
 _share_turns()
+_share_commits()
 _succession.share()
 _metrics_folder = _Path(_config.data_dir, "metrics").absolute()
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_folder)
@@ -135,8 +137,12 @@ def on_starting(server: Any) -> None:
 
 
 def on_reload(server: Any) -> None:
-    """The workers that are forked next follow those that serve."""
+    """The workers that are forked next follow those that serve, and share nothing that those know of ledgers.
+
+    Whoever restores a database, or sets another one, reloads: the new workers must not go on from the old one.
+    """
     _succession.begin_generation()
+    _share_commits()
 
 
 def child_exit(server: Any, worker: Any) -> None:

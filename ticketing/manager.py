@@ -76,6 +76,12 @@ class Ledger(Protocol):
     def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
         """The transitions after version `after`, in pages. Raises `LedgerContradiction` for a broken one."""
 
+    def recent(self, event_id: str, after: int) -> Sequence[Transition | Row]:
+        """Those that follow version `after` and are at hand, because another worker of this host has appended them.
+
+        There may be more. Raises `LedgerContradiction`, and nothing else.
+        """
+
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
         """Which of these Idempotency-Keys were used, and in which events."""
 
@@ -263,7 +269,7 @@ class TicketManager:
             with self._turn(queue) as turn:
                 batch += self._take(queue)
                 if queue.state.version < turn.version:
-                    queue.is_settled = False  # to decide before it is read would be in vain
+                    self._follow(queue, turn.version)
                 self._settle(queue, batch, deadline)
                 turn.version = queue.state.version
         except StorageUnavailable:
@@ -289,6 +295,18 @@ class TicketManager:
         if queue.state.version != version:
             self.on_change(queue.event_id, queue.state.version)
             self.observer.changed(queue.state)
+
+    def _follow(self, queue: _EventQueue, version: int) -> None:
+        """Go on to a version that others have left, with what is at hand of it.
+
+        Where that is not enough the ledger is read before anything is decided, which would be in vain.
+        """
+        if queue.is_settled:
+            try:
+                self._keep(queue, fold(queue.state, self._ledger.recent(queue.event_id, queue.state.version)))
+            except LedgerContradiction as contradiction:
+                log.error("what was at hand contradicts itself", extra={"finding": str(contradiction)})
+            queue.is_settled = queue.state.version >= version
 
     def _turn(self, queue: _EventQueue) -> AbstractContextManager[Turn]:
         """The turn of this process, where something may have to be written."""

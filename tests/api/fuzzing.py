@@ -1,8 +1,9 @@
 """Fuzzing by schema: schemathesis draws requests from /openapi.json, right ones and wrong ones, and holds every
 answer against it.
 
-All of its checks are on; what it cannot know is said to it here: which events, orders, users and cursors there are,
-and which refusals depend on the state of an event and not on the form of a request.
+All of its checks are on, and each run looks that all were asked; what it cannot know is said to it here: which events,
+orders, users and cursors there are, and which refusals depend on the state of an event and not on the form of a
+request.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from schemathesis import HookContext, Response, engine, openapi
+from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.core.parameters import ParameterLocation
@@ -26,13 +28,16 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from schemathesis.generation.case import Case
 from schemathesis.transport.wsgi import WSGITransport
 
+from ticketing.accounts import Accounts
 from ticketing.api.auth import Role
+from ticketing.domain.accounts import Account
+from ticketing.services import EXTENSION
 
 from .conftest import ADMIN, EVENT_ID, Api, add_account, count_no_attempts
 from .conftest import openapi as service_document
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
-"""Requests drawn for each operation; some fifty more are made of its schema's edges, one by one."""
+"""Requests drawn for an operation with anything to draw; some fifty more are made of its schema's edges."""
 
 SEED = int(os.environ.get("FUZZ_SEED", "0")) or (secrets.randbits(32) if "FUZZ_EXAMPLES" in os.environ else 1)
 """The same in every run of the suite, another in every `make fuzz`."""
@@ -58,12 +63,14 @@ BY_STATE = {
 BEYOND_SCHEMA = {"after", "url", "event_id", "timezone", "price", "currency", "ticket_types"}
 
 EVENTS = {EVENT_ID: 40, "sold-out": 2, "large": 10_000_000}
-USERS = ["ada", "ben", "cleo", "dan", "Zoë", "gil", "hal", "ida", "joe", "fay"]  # the last has an account
+FAY = ("fay", "a password of fay's")  # who has an account
+USERS = ["ada", "ben", "cleo", "dan", "Zoë", "gil", "hal", "ida", "joe", FAY[0]]
 CURSORS = ["MA", "MQ", "Mg"]
 VERSIONS = ["0", "1", "2"]
 URLS = ["https://example.com/", "https://example.com/tickets", "https://127.0.0.1/"]
 KEYS = [str(number) for number in range(1_000)]  # most of them are used once
 WEBHOOKS = 20  # some of which are ended meanwhile
+REFRESH_TOKENS = 20  # each is good once
 
 
 INVALID_DRAWS_MAX = 50
@@ -79,6 +86,8 @@ class Report:
     # Requests by phase, and answers by status.
     requests: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
+    # The names of the checks that were asked about an answer.
+    checks: set[str] = field(default_factory=set)
 
     def add(self, event: events.EngineEvent) -> None:
         """Take over what one event of a run tells."""
@@ -86,6 +95,7 @@ class Report:
             self.requests[event.phase.value] += len(event.recorder.interactions)
             answers = [each.response for each in event.recorder.interactions.values() if each.response]
             self.statuses.update(answer.status_code for answer in answers)
+            self.checks |= {check.name for checks in event.recorder.checks.values() for check in checks}
             self.failures += failures_of(event.recorder)
         elif isinstance(event, events.NonFatalError):
             self.failures.append(f"{event.label}: {event.value!r}")
@@ -103,21 +113,37 @@ def failures_of(recorder: ScenarioRecorder) -> Iterator[str]:
                 yield f"{check.name}: {info.failure.title}: {info.failure.message}\n{info.code_sample}\n{answer}"
 
 
-def fuzz(app: Flask, *operation: str, stateful: bool = False, examples: int = EXAMPLES) -> Report:
-    """Try one operation (method, path), or with `stateful` chains of all: bookings of events just made, and so on.
+def fuzz(
+    app: Flask,
+    *operation: str,
+    stateful: bool = False,
+    among: dict[str, Any] | None = None,
+    examples: int | None = None,
+    as_fay: bool = False,
+) -> Report:
+    """Try one operation (method, path), or with `stateful` chains of all: bookings of events just made, and so on;
+    `among` tells which, as schemathesis's `include` takes it.
 
-    Staff's operations are tried as the admin, all others as nobody; chains as the admin.
+    Staff's operations are tried as the admin, all others as nobody; chains as the admin. With `as_fay` all are tried as
+    a customer, whose account is before each request as it was at first.
     """
     report = Report()
     method, path = operation or (None, None)
-    config = SchemathesisConfig.from_dict(settings(app, method, path, stateful=stateful, examples=examples))
+    if examples is None:
+        examples = STATEFUL_EXAMPLES if method is None or path is None else examples_for(method, path)
+    told = settings(app, method, path, stateful=stateful, examples=examples)
+    if as_fay:
+        told["auth"] = basic(FAY)
+    config = SchemathesisConfig.from_dict(told)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(app.view_functions, "api-docs.openapi_json", plain_document)
         document = openapi.from_wsgi("/openapi.json", app, config=config)
     document.hook(filter_failure)
-    schema = document.include(method=method, path=path) if operation else document
+    if operation:
+        among = {"method": method, "path": path}
+    schema = document.include(**among) if among else document
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WSGITransport, "send", _send)
+        patch.setattr(WSGITransport, "send", _sender(Fay(app).come_back if as_fay else lambda: None))
         patch.setattr("hypothesis.internal.conjecture.engine.INVALID_THRESHOLD_BASE", INVALID_DRAWS_MAX)
         for event in engine.from_schema(schema).execute():
             report.add(event)
@@ -139,6 +165,8 @@ def settings(app: Flask, method: str | None, path: str | None, *, stateful: bool
         "types": ["general"],
         "quantities": [1, 2, 3],
         "keys": KEYS,
+        "passwords": [FAY[1]],
+        "tokens": refresh_tokens(app, REFRESH_TOKENS if path and path.startswith("/auth/") else 1),
     }
     parameters: dict[str, tuple[str, float]] = {
         "path.event_id": ("events", 0.6),
@@ -152,6 +180,8 @@ def settings(app: Flask, method: str | None, path: str | None, *, stateful: bool
         "body.user_id": ("users", 0.6 if path == "/book" else 0.3),
         "body.ticket_type": ("types", 0.8),
         "body.quantity": ("quantities", 0.8),
+        "body.current_password": ("passwords", 0.7),
+        "body.refresh_token": ("tokens", 0.5),
         "header.Idempotency-Key": ("keys", 0.7),
     }
     if path != "/initialize":
@@ -160,9 +190,9 @@ def settings(app: Flask, method: str | None, path: str | None, *, stateful: bool
     as_admin = stateful or method is None or path is None or is_protected(method, path)
     return {
         "seed": SEED,
-        "auth": {"basic": dict(zip(("username", "password"), ADMIN, strict=True))} if as_admin else {},
+        "auth": basic(ADMIN) if as_admin else {},
         "generation": {
-            "max-examples": STATEFUL_EXAMPLES if stateful else examples,
+            "max-examples": examples,
             "deterministic": "FUZZ_EXAMPLES" not in os.environ,
             "database": "none",
             # What is found is told as it was found: to make it smaller may take longer than all the rest.
@@ -186,12 +216,17 @@ def settings(app: Flask, method: str | None, path: str | None, *, stateful: bool
     }
 
 
+def basic(credentials: tuple[str, str]) -> dict[str, Any]:
+    """Credentials, as schemathesis is told them."""
+    return {"basic": dict(zip(("username", "password"), credentials, strict=True))}
+
+
 def prepare(app: Flask, webhooks: int) -> tuple[list[str], list[str]]:
     """Open events, with tickets and without, book in them, and subscribe. Returns the ids of orders and webhooks."""
     count_no_attempts(app)  # wrong credentials are drawn too, and must not lock the right ones out
     api = Api(app)
     api.services.feed.stop()  # `wait` is drawn too, and must not be waited for
-    add_account(app, (USERS[-1], "a password of fay's"), Role.CUSTOMER)
+    add_account(app, FAY, Role.CUSTOMER)
     for event_id, total_tickets in EVENTS.items():
         assert api.initialize(total_tickets, event_id).status_code == 201
     orders = [api.book(user, event_id=event_id).json["order_id"] for event_id in EVENTS for user in USERS[:3]]
@@ -199,11 +234,17 @@ def prepare(app: Flask, webhooks: int) -> tuple[list[str], list[str]]:
     return orders, [api.post("/webhooks", webhook).json["webhook_id"] for _ in range(webhooks)]
 
 
-def has_parameters(method: str, path: str) -> bool:
-    """Whether there is anything to draw for this operation: parameters or a body."""
+def refresh_tokens(app: Flask, count: int) -> list[str]:
+    """Some of the admin's."""
+    return [Api(app).client.post("/auth/token", auth=ADMIN).json["refresh_token"] for _ in range(count)]
+
+
+def examples_for(method: str, path: str) -> int:
+    """As many requests as make sense for an operation: without parameters and body all are the same."""
     item = service_document()["paths"][path]
     operation = item[method.lower()]
-    return bool(item.get("parameters") or operation.get("parameters") or operation.get("requestBody"))
+    is_drawn = item.get("parameters") or operation.get("parameters") or operation.get("requestBody")
+    return EXAMPLES if is_drawn else 1
 
 
 @cache
@@ -222,6 +263,13 @@ def without_examples(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {name: without_examples(below) for name, below in value.items() if name not in ("example", "examples")}
+
+
+def checks_for(method: str | None = None, path: str | None = None) -> set[str]:
+    """The names of all checks that there are and that have a say in answers of this operation, or of all."""
+    load_all_checks()
+    asks_for_nothing = method is not None and path is not None and not is_protected(method, path)
+    return set(CHECKS.get_all_names()) - ({"ignored_auth"} if asks_for_nothing else set())
 
 
 def is_protected(method: str, path: str) -> bool:
@@ -271,11 +319,38 @@ def names_of_floats(value: Any, name: str = "") -> Iterator[str]:
         yield from names_of_floats(below, name_below)
 
 
+class Fay:
+    """Her account, which the requests of a run change and erase."""
+
+    def __init__(self, app: Flask) -> None:
+        self._accounts: Accounts = app.extensions[EXTENSION].accounts
+        self._password_hash = self._account().password_hash
+
+    def come_back(self) -> None:
+        """Give her the account again that she had, where it is another or none."""
+        account = self._accounts.fresh(FAY[0])
+        if account is None:
+            assert self._accounts.register(FAY[0], Role.CUSTOMER, self._password_hash)
+        elif account.password_hash != self._password_hash:
+            assert self._accounts.change(account, password_hash=self._password_hash)
+
+    def _account(self) -> Account:
+        account = self._accounts.fresh(FAY[0])
+        assert account is not None
+        return account
+
+
 _real_send = WSGITransport.send
 
 
-def _send(self: WSGITransport, case: Case, **options: Any) -> Response:
-    # schemathesis 4.32 hands what is meant for sockets on to Werkzeug's client, which does not know it.
-    for name in ("max_redirects", "verify", "cert"):
-        options.pop(name, None)
-    return _real_send(self, case, **options)
+def _sender(before_each: Callable[[], None]) -> Callable[..., Response]:
+    """What sends a request, and does something before it."""
+
+    def send(self: WSGITransport, case: Case, **options: Any) -> Response:
+        before_each()
+        # schemathesis 4.32 hands what is meant for sockets on to Werkzeug's client, which does not know it.
+        for name in ("max_redirects", "verify", "cert"):
+            options.pop(name, None)
+        return _real_send(self, case, **options)
+
+    return send

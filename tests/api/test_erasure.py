@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from mmap import mmap
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ from ticketing.accounts import RECENT_S
 from ticketing.api.auth import Role
 from ticketing.audit import audit
 from ticketing.errors import StorageUnavailable
+from ticketing.storage import recent
 from ticketing.storage.names import Names
+from ticketing.storage.recent import RecentCommits
 from ticketing.storage.webhooks import Subscription, Webhooks
 
 from .conftest import ADMIN, EVENT_ID, Answer, Api, Json, MakeApp, add_account, refused
@@ -27,6 +31,18 @@ RAW: CodecOptions[Any] = CodecOptions(RawBSONDocument)
 ADA = ("ada-of-the-test", "correct horse battery staple")
 URL = "https://example.com/tickets"
 OLGA = ("olga-of-the-test", "a password of an organizer")
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[mmap]:
+    """Memory that the apps of the test share, as workers of a host do; ask for it before them."""
+    monkeypatch.setattr(recent, "_shared", None)
+    recent.share()
+    assert recent._shared is not None
+    memory, file = recent._shared
+    yield memory
+    file.close()
+    memory.close()
 
 
 @pytest.fixture
@@ -310,3 +326,44 @@ def test_without_replacing_the_name(api: Api, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Names, "replace", lambda *args: None)
     assert api.client.delete("/users/me", auth=ADA).status_code == 204
     assert places(api, ADA[0]) == ["ledger"]
+
+
+class TestCopiesOfCommits:
+    """Those that workers of a host leave each other."""
+
+    @pytest.mark.parametrize("auth", [ADA, ADMIN])
+    def test_an_erased_name_is_in_none(
+        self, shared: mmap, api: Api, make_app: MakeApp, auth: tuple[str, str]
+    ) -> None:
+        """Nowhere in the memory that they share, as soon as the answer is there; and copies are left as before."""
+        there = Api(make_app())
+        assert orders(there) == orders(api)
+        assert shared.find(ADA[0].encode()) >= 0
+        path = "/users/me" if auth is ADA else f"/users/{ADA[0]}"
+        assert there.client.delete(path, auth=auth).status_code == 204
+        assert shared.find(ADA[0].encode()) == -1
+        api.book("late-1")
+        there.book("late-2")
+        assert min(shared.find(b"late-1"), shared.find(b"late-2")) >= 0
+        assert orders(there) == orders(api) == orders(Api(make_app()))
+        in_order(api)
+
+    def test_it_would_be(self, shared: mmap, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The control: copies that nobody wipes out."""
+        monkeypatch.setattr(RecentCommits, "forget", lambda copies: None)
+        assert api.client.delete("/users/me", auth=ADA).status_code == 204
+        assert shared.find(ADA[0].encode()) >= 0
+
+    def test_who_completes_an_erasure_wipes_them_out(
+        self, shared: mmap, api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever began it has died when its transition was written, and before he could: there is none to write."""
+        with monkeypatch.context() as patch:
+            break_off(patch, api, "replace 1")
+            patch.setattr(RecentCommits, "forget", lambda copies: None)
+            refused(api.client.delete("/users/me", auth=ADA), 503, "storage_unavailable")
+        assert shared.find(ADA[0].encode()) >= 0
+        there = Api(make_app())
+        assert there.client.delete("/users/me", auth=ADA).status_code == 204
+        assert places(there, ADA[0]) == []
+        assert shared.find(ADA[0].encode()) == -1

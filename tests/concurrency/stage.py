@@ -70,6 +70,10 @@ class MemoryLedger:
                 commits = commits[:-1]
             yield [part for commit in commits for part in commit if part.version > after]
 
+    def recent(self, event_id: str, after: int) -> list[Transition]:
+        """Nobody leaves copies here."""
+        return []
+
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
         wanted, found = set(keys), dict[bytes, set[str]]()
         with self._lock:
@@ -100,6 +104,36 @@ class LossyLedger(MemoryLedger):
         if is_lost:
             raise StorageUnavailable
         return is_in
+
+
+class CopyingLedger(LossyLedger):
+    """A ledger of workers of one host, who leave each other copies of what they append."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: dict[str, list[list[Transition]]] = {}
+        self.copies_to_lose = 0  # of the next that could be left
+        self.looks: list[tuple[str, int]] = []  # for copies
+
+    def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
+        is_in = super().append(state, transitions, deadline)
+        if is_in and self.copies_to_lose:
+            self.copies_to_lose -= 1
+        elif is_in:
+            self.copies.setdefault(state.event_id, []).append(list(transitions))
+        return is_in
+
+    def recent(self, event_id: str, after: int) -> list[Transition]:
+        """All that follow the version up to the last copy, or none."""
+        self.looks.append((event_id, after))
+        found: list[Transition] = []
+        for copy in reversed(self.copies.get(event_id, [])):
+            if found and copy[-1].version != found[0].version - 1:
+                break
+            found = copy + found
+            if copy[0].version == after + 1:
+                return found
+        return []
 
 
 class WatchedClock(SystemClock):

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 
+import bson
 import pytest
 from pymongo.collection import Collection
 
 from tests.domain.rehearsal import Rehearsal, observed, one_by_one, request
 from ticketing.clock import TURN_S
+from ticketing.domain.commands import Pseudonymize
 from ticketing.domain.fold import LedgerContradiction, fold
-from ticketing.domain.model import EventState, Transition
+from ticketing.domain.model import EventState, Transition, TransitionType
+from ticketing.domain.rows import Row
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import pages as pages_module
 from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import Ledger
+from ticketing.storage.recent import INDEX_BYTES, RecentCommits
+from ticketing.storage.rows import ROW_MIN
 
 from .fakes import FakeClock
 
@@ -201,6 +206,91 @@ class LedgerSuite:
         with pytest.raises(LedgerContradiction, match="no commit after concert:000000000000"):
             read(ledger, "concert", 0, deadline)
 
+    # Copies.
+
+    @pytest.fixture
+    def host(self, collection: Collection[dict[str, Any]], clock: FakeClock) -> Host:
+        return Host(collection, clock)
+
+    def test_what_a_neighbour_has_appended_is_at_hand(self, host: Host, ledger: Ledger, deadline: float) -> None:
+        """The same as is read, after the end of any commit; for who shares no memory, nothing."""
+        play = history()
+        append_in_commits(host.worker(), play.event_id, play.transitions, [1, 3, 1, 2, 2], deadline)
+        neighbour = host.worker()
+        for version in (0, 1, 4, 5, 7, 9):
+            at_hand = list(one_by_one(neighbour.recent(play.event_id, version)))
+            assert compared(at_hand) == compared(read(ledger, play.event_id, version, deadline))
+            before = fold(EventState(play.event_id), play.transitions[:version])
+            assert observed(fold(before, at_hand)) == observed(play.state)
+        assert neighbour.recent(play.event_id, 2) == []
+        assert neighbour.recent("opera", 0) == []
+        assert ledger.recent(play.event_id, 1) == []
+
+    def test_bookings_that_are_at_hand_are_rows(self, host: Host, ledger: Ledger, deadline: float) -> None:
+        """As they are read: by columns, where there are many of them."""
+        play = Rehearsal(1_000)
+        for number in range(2 * ROW_MIN):
+            play.book(f"user {number}", request=request(f"key {number}"))
+        append_in_commits(host.worker(), play.event_id, play.transitions, [1, ROW_MIN, ROW_MIN], deadline)
+        (row,) = host.worker().recent(play.event_id, 1)
+        assert isinstance(row, Row)
+        assert [row] == [part for page in ledger.read(play.event_id, 1, deadline) for part in page]
+        state = fold(EventState(play.event_id), play.transitions[:1])
+        assert observed(fold(state, [row])) == observed(play.state)
+
+    def test_a_commit_whose_place_was_taken_leaves_no_copy(
+        self, host: Host, ledger: Ledger, deadline: float
+    ) -> None:
+        """It has not happened. Nor does the one that has, which another host wrote."""
+        play, other = Rehearsal(3), Rehearsal(3)
+        append_in_commits(host.worker(), play.event_id, play.transitions, [1], deadline)
+        other.book("elsewhere")
+        append = other.transitions[1:]
+        assert ledger.append(other.state, append, deadline) is True
+        play.book("in-vain")
+        assert host.worker().append(play.state, play.transitions[1:], deadline) is False
+        assert host.worker().recent(play.event_id, 1) == []
+        assert not host.holds("in-vain")
+
+    def test_an_erased_name_is_in_no_copy(self, host: Host, deadline: float) -> None:
+        """Whoever appends the erasure wipes all of them out: of this event and of others, and of this commit itself."""
+        play, other = Rehearsal(9), Rehearsal(9, "opera")
+        for each in (play, other):
+            each.book("ada-of-the-test")
+            append_in_commits(host.worker(), each.event_id, each.transitions, [1, 1], deadline)
+        assert host.holds("ada-of-the-test")
+        known = len(play.transitions)
+        play.cancel("ada-of-the-test")
+        play.book("ada-of-the-test")
+        erase(play, "ada-of-the-test")
+        assert host.worker().append(play.state, play.transitions[known:], deadline)
+        assert not any(host.memory)
+        play.book("ben")
+        assert host.worker().append(play.state, play.transitions[-1:], deadline)
+        assert host.worker().recent(play.event_id, len(play.transitions) - 1) == play.transitions[-1:]
+
+    def test_whoever_reads_of_an_erasure_wipes_the_copies_out(
+        self, host: Host, ledger: Ledger, deadline: float
+    ) -> None:
+        """Who wrote it may be of another host, or have died before he could."""
+        play = Rehearsal(9)
+        play.book("ada-of-the-test")
+        append_in_commits(host.worker(), play.event_id, play.transitions, [1, 1], deadline)
+        erase(play, "ada-of-the-test")
+        assert ledger.append(play.state, play.transitions[-1:], deadline)
+        neighbour = host.worker()
+        read(neighbour, play.event_id, 3, deadline)
+        assert host.holds("ada-of-the-test")
+        read(neighbour, play.event_id, 2, deadline)
+        assert not any(host.memory)
+
+    @pytest.mark.parametrize("content", [b"", b"no BSON", bson.encode({}), bson.encode({"transitions": [{}]})])
+    def test_a_copy_that_is_no_commit_is_a_contradiction(self, host: Host, content: bytes) -> None:
+        """As it would be in the ledger, and no other error."""
+        RecentCommits(host.memory).leave("concert", 8, 8, content)
+        with pytest.raises(LedgerContradiction, match="no commit after concert:000000000007"):
+            host.worker().recent("concert", 7)
+
     def test_nothing_is_tried_after_the_deadline(
         self, ledger: Ledger, clock: FakeClock, collection: Collection[dict[str, Any]]
     ) -> None:
@@ -213,6 +303,37 @@ class LedgerSuite:
         with pytest.raises(StorageUnavailable):
             ledger.events_with_keys([b"key"], clock.monotonic())
         assert collection.count_documents({}) == 0
+
+
+class Host:
+    """Workers that leave each other copies of their commits, and the memory that they share."""
+
+    def __init__(self, collection: Collection[dict[str, Any]], clock: FakeClock) -> None:
+        self.memory = bytearray(INDEX_BYTES + 1024 * 1024)
+        self._collection = collection
+        self._clock = clock
+
+    def worker(self) -> Ledger:
+        """A ledger with a process of its own."""
+        return Ledger(self._collection, self._clock, recent_commits=RecentCommits(self.memory))
+
+    def holds(self, name: str) -> bool:
+        """Whether a name stands anywhere in what they share."""
+        return name.encode() in self.memory
+
+
+def erase(play: Rehearsal, user_id: str) -> None:
+    """Give a user's orders to a pseudonym."""
+    play.play(Pseudonymize(event_id=play.event_id, user_id=user_id, pseudonym="erased:1"))
+    assert play.transitions[-1].type is TransitionType.PSEUDONYMIZED
+
+
+def compared(transitions: Sequence[Transition]) -> list[Any]:
+    """What can be compared: refusals are errors, each equal to itself alone."""
+    return [
+        (part._replace(refusal=None), part.refusal and (part.refusal.code, part.refusal.details))
+        for part in transitions
+    ]
 
 
 def append_in_commits(

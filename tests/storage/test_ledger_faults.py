@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import (
     AutoReconnect,
@@ -29,6 +31,7 @@ from ticketing.clock import PAUSE_MAX_S, SystemClock
 from ticketing.errors import StorageUnavailable
 from ticketing.storage.client import connect
 from ticketing.storage.ledger import Ledger, ledger_collection
+from ticketing.storage.recent import INDEX_BYTES, RecentCommits
 from ticketing.storage.retries import ATTEMPT_S
 
 from .fakes import PASS, FakeClock, FaultyCollection, lost_answer, lost_request, overtaken
@@ -61,14 +64,20 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def ledger(faulty: FaultyCollection, clock: FakeClock) -> Ledger:
+def copies() -> RecentCommits:
+    """Of the commits of this host, which is that of `ledger`."""
+    return RecentCommits(bytearray(INDEX_BYTES + 64 * 1024))
+
+
+@pytest.fixture
+def ledger(faulty: FaultyCollection, clock: FakeClock, copies: RecentCommits) -> Ledger:
     collection: Any = faulty
-    return Ledger(collection, clock)
+    return Ledger(collection, clock, recent_commits=copies)
 
 
 @pytest.fixture
 def rival(faulty: FaultyCollection, clock: FakeClock) -> Ledger:
-    """Another worker, whose network is fine."""
+    """A worker of another host, whose network is fine."""
     return Ledger(faulty.collection, clock)
 
 
@@ -189,6 +198,47 @@ def test_what_stays_unknown_until_the_deadline_is_said_to_be_unknown(
     with pytest.raises(StorageUnavailable):
         append(ledger, clock)
     assert clock.monotonic() - began_s == pytest.approx(DEADLINE_S)
+
+
+@pytest.mark.parametrize("fault", [lost_answer, lost_request])
+def test_a_copy_is_left_of_what_is_in_and_of_nothing_else(
+    ledger: Ledger, rival: Ledger, clock: FakeClock, faulty: FaultyCollection, copies: RecentCommits, fault: Any
+) -> None:
+    """None while nobody knows whether the commit is in, though it may be; none when a rival has its place; one when it
+    was found to be in, with what is in."""
+    faulty.inserts = [fault(GONE)] + [lost_request(GONE)] * 1_000
+    with pytest.raises(StorageUnavailable):
+        append(ledger, clock)
+    assert copies.after(EVENT_ID, 0) == []
+
+    faulty.collection.delete_many({})
+    faulty.inserts = [overtaken(GONE, lambda: append(rival, clock))]
+    assert append(ledger, clock) is False
+    assert copies.after(EVENT_ID, 0) == []
+
+    faulty.collection.delete_many({})
+    faulty.inserts = [fault(GONE)]
+    assert append(ledger, clock) is True
+    raw = faulty.collection.with_options(codec_options=CodecOptions(RawBSONDocument))
+    assert copies.after(EVENT_ID, 0) == [document.raw for document in raw.find()]
+
+
+def test_a_copy_that_was_left_too_early_would_be_seen(
+    ledger: Ledger, clock: FakeClock, faulty: FaultyCollection, copies: RecentCommits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: left before the insert, it would tell of a commit that never was."""
+    insert = ledger._insert
+
+    def leave_and_insert(document: Document, deadline: float) -> bool:
+        ledger._leave_copy(document, PLAY.transitions)
+        return insert(document, deadline)
+
+    monkeypatch.setattr(ledger, "_insert", leave_and_insert)
+    faulty.inserts = [lost_request(GONE)] * 1_000
+    with pytest.raises(StorageUnavailable):
+        append(ledger, clock)
+    assert stored(faulty) == 0
+    assert len(copies.after(EVENT_ID, 0)) == 1
 
 
 def test_repeats_are_spread_out(ledger: Ledger, clock: FakeClock, faulty: FaultyCollection) -> None:

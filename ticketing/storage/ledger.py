@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import bson
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
@@ -21,13 +23,15 @@ from pymongo.write_concern import WriteConcern
 
 from ..clock import Clock, tries
 from ..domain.fold import LedgerContradiction
-from ..domain.model import EventState, Transition
+from ..domain.model import EventState, Transition, TransitionType
 from ..domain.rows import Row
 from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
-from .documents import commit_document
+from .documents import commit_document, ledger_id
 from .inserts import SharedInserts
+from .keys import KnownKeys
 from .pages import FirstPages, Pages, Range
+from .recent import RecentCommits
 from .retries import attempt, log_retry, retried
 from .rows import rows_of
 
@@ -36,13 +40,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COLLECTION = "ledger"
+CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=False)  # see documents.py
 
 
 def ledger_collection(database: Database[dict[str, Any]]) -> Collection[dict[str, Any]]:
     """The ledger with the concerns that its promises need, whatever the URI says."""
     return database.get_collection(
         COLLECTION,
-        codec_options=CodecOptions(tz_aware=False),  # see documents.py
+        codec_options=CODEC_OPTIONS,
         read_concern=ReadConcern("majority"),
         write_concern=WriteConcern("majority", j=True),
         read_preference=ReadPreference.PRIMARY,
@@ -60,12 +65,15 @@ class Ledger:
         collection: Collection[dict[str, Any]],
         clock: Clock,
         new_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(16),
+        recent_commits: RecentCommits | None = None,
     ) -> None:
         self._collection = collection
         self._inserts = SharedInserts(collection, clock)
         self._first_pages = FirstPages(collection, clock)
+        self._known_keys = KnownKeys(collection, clock)
         self._clock = clock
         self._new_nonce = new_nonce
+        self._recent_commits = recent_commits or RecentCommits()
 
     def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         """Write one commit of `transitions`, which lead to `state`.
@@ -74,6 +82,40 @@ class Ledger:
         Raises `StorageUnavailable` when neither is known before the deadline: the commit may still arrive.
         """
         document = commit_document(state.event_id, transitions, self._new_nonce(), summary_of(state))
+        is_in = self._insert(document, deadline)
+        if is_in:
+            self._leave_copy(document, transitions)
+        return is_in
+
+    def recent(self, event_id: str, after: int) -> Sequence[Transition | Row]:
+        """What other workers of this host have appended after version `after`, as far as that is at hand.
+
+        Without MongoDB, and without a word on what else there may be. Raises what `read` raises.
+        """
+        commits = self._recent_commits.after(event_id, after)
+        with _told_as_contradiction(event_id, ledger_id(event_id, after)):
+            return rows_of([bson.decode(commit, CODEC_OPTIONS) for commit in commits])
+
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
+        """The transitions of an event after version `after`, in order, a page at a time; long rows of bookings as such.
+
+        Raises `LedgerContradiction` for a document that is no commit.
+        """
+        pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, after), deadline)
+        while not pages.are_read:
+            with _told_as_contradiction(event_id, pages.left.after_id):
+                page = rows_of(pages.read_next())
+            if _erases_a_name(page):
+                self._recent_commits.forget()  # whoever wrote it may have died before he could
+            yield page
+
+    def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
+        """Which of these Idempotency-Keys were used, and in the ledgers of which events."""
+        wanted = frozenset(keys)
+        return self._retried(lambda: self._known_keys.events_with(wanted, deadline), deadline)
+
+    def _insert(self, document: dict[str, Any], deadline: float) -> bool:
+        """Whether the document is in, for good; see `append`."""
         unsettled = False  # an earlier try of ours may have arrived, or may still arrive
         for _ in tries(self._clock, deadline):
             try:
@@ -91,34 +133,13 @@ class Ledger:
                 log_retry("ledger append", error)
         raise StorageUnavailable
 
-    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
-        """The transitions of an event after version `after`, in order, a page at a time; long rows of bookings as such.
-
-        Raises `LedgerContradiction` for a document that is no commit.
-        """
-        pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, after), deadline)
-        while not pages.are_read:
-            after_id = pages.left.after_id
-            try:
-                page = rows_of(pages.read_next())
-            except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
-                raise LedgerContradiction(f"event {event_id!r}: no commit after {after_id}: {error!r}") from error
-            yield page
-
-    def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
-        """Which of these Idempotency-Keys were used, and in the ledgers of which events.
-
-        Asked for one event, it looks into all of them: a commit of another that is damaged is no error here.
-        """
-        wanted = set(keys)
-        query = {"transitions.request.key": {"$in": list(wanted)}}
-        fields = {"transitions.request.key": 1}
-        found: dict[bytes, set[str]] = {}
-        for document in self._retried(lambda: list(self._collection.find(query, fields)), deadline):
-            event_id = str(document["_id"]).partition(":")[0]
-            for key in wanted.intersection(_binaries(document["transitions"])):
-                found.setdefault(key, set()).add(event_id)
-        return found
+    def _leave_copy(self, document: dict[str, Any], transitions: Sequence[Transition]) -> None:
+        """For the other workers of this host; but none with the name of a user who has been erased."""
+        event_id = document["event_id"]
+        if _erases_a_name(transitions):
+            self._recent_commits.forget()
+        else:
+            self._recent_commits.leave(event_id, document["first"], document["last"], bson.encode(document))
 
     def _nonce_at(self, commit_id: str, deadline: float) -> bytes | None:
         """Who holds the place. None when a majority does not have it yet: ask again a little later."""
@@ -132,10 +153,14 @@ class Ledger:
         return attempt(self._clock, deadline)
 
 
-def _binaries(value: Any) -> Iterator[bytes]:
-    """All binary values in a part of a document, however deep and of whatever form it is."""
-    if isinstance(value, bytes):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _binaries(part)
+def _erases_a_name(parts: Iterable[Transition | Row]) -> bool:
+    return any(part.type is TransitionType.PSEUDONYMIZED for part in parts)
+
+
+@contextmanager
+def _told_as_contradiction(event_id: str, after_id: str) -> Iterator[None]:
+    """What is no commit, behind an id, is told as `LedgerContradiction`."""
+    try:
+        yield
+    except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LedgerContradiction(f"event {event_id!r}: no commit after {after_id}: {error!r}") from error

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
 
+import bson
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ticketing.clock import tries
@@ -46,10 +47,12 @@ from ticketing.errors import (
     TransferClosed,
 )
 from ticketing.manager import TicketManager
+from ticketing.storage import recent
 from ticketing.storage.documents import commit_document
 from ticketing.storage.inserts import SharedInserts
 from ticketing.storage.ledger import Ledger
 from ticketing.storage.pages import FirstPages
+from ticketing.storage.recent import RecentCommits
 
 from .collection import ReplicaSet, SimulatedCollection
 from .world import NothingWasDone, Parts
@@ -138,6 +141,39 @@ class _SilentInserts(SharedInserts):
         if len(batch) > 1:
             for each in batch:
                 each.error = None
+
+
+class LeavingCopiesTooEarly(Ledger):
+    """A copy is left before a majority has the commit: of one that may never be in, too."""
+
+    def _insert(self, document: dict[str, Any], deadline: float) -> bool:
+        commit = bson.encode(document)
+        self._recent_commits.leave(document["event_id"], document["first"], document["last"], commit)
+        return super()._insert(document, deadline)
+
+
+class BelievingTornCopies(RecentCommits):
+    """A copy is taken as it stands, whatever its digest."""
+
+    def _read(self, memory: Any, place: int) -> recent._Copy | None:
+        start = self._start_of(place)
+        head = memory[start : start + recent._COPY.size]
+        if len(head) < recent._COPY.size:
+            return None
+        name, place, previous, first, last, size = recent._COPY.unpack(head)
+        start += recent._COPY.size + recent._DIGEST_BYTES
+        return recent._Copy(name, place, previous, first, last, bytes(memory[start : start + size]))
+
+
+class TakingCopiesForAllThatIsNew(TicketManager):
+    """Whoever looks is shown what the workers of this host have left, as if no other host wrote."""
+
+    def _catch_up(self, queue: Any, deadline: float, at_least: int = 0) -> bool:
+        if not queue.is_settled or at_least:
+            return super()._catch_up(queue, deadline, at_least)
+        before = queue.state.version
+        self._follow(queue, before)
+        return bool(queue.state.version != before)
 
 
 class KeepingUnsettledState(TicketManager):
@@ -387,6 +423,9 @@ CONTROLS = {
     "without the nonce": Control("is not what happened", Parts(ledger=WithoutNonce)),
     "taking a full page for no news": Control("refused:event_not_found", Parts(ledger=TakingAFullPageForNoNews)),
     "not telling whose place was taken": Control("is not what happened", Parts(ledger=NotTellingWhosePlaceWasTaken)),
+    "leaving copies before a majority has the commit": Control("stands at place", Parts(ledger=LeavingCopiesTooEarly)),
+    "believing torn copies": Control("refused:idempotency_key_reused", Parts(copies=BelievingTornCopies)),
+    "taking copies for all that is new": Control("had been answered", Parts(manager=TakingCopiesForAllThatIsNew)),
     "keeping state after an unsettled write": Control(
         "clients were told of version", Parts(manager=KeepingUnsettledState)
     ),

@@ -1,9 +1,12 @@
-"""One seed, one story: workers that crash, clients that time out and repeat, a MongoDB in trouble."""
+"""One seed, one story: workers that crash, what they share with their host, clients that time out and repeat, a MongoDB
+in trouble."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -26,11 +29,12 @@ from ticketing.domain.commands import (
 from ticketing.domain.model import Answer, EventState, Order, RequestKey
 from ticketing.domain.tickets import TicketType
 from ticketing.errors import Overloaded, Refusal, StorageUnavailable, TicketingError
-from ticketing.manager import TicketManager
+from ticketing.manager import TicketManager, Turn, Turns
 from ticketing.storage import pages as pages_module
 from ticketing.storage import rows as rows_module
 from ticketing.storage import sharing as sharing_module
 from ticketing.storage.ledger import Ledger
+from ticketing.storage.recent import INDEX_BYTES, RecentCommits
 
 from ..history import Attempt, History
 from .collection import ReplicaSet, SimulatedCollection
@@ -42,6 +46,7 @@ REST_S = 600.0  # by then every story has come to an end
 PAGE_SIZE = 3  # a catch-up comes in pieces, and the world changes between them
 ROW_MIN = 2  # bookings that are folded by columns
 GATHER_S = 0.02  # events whose commands could go together mostly do
+RING_BYTES = 16 * 1024  # some thirty copies of commits, and the larger ones leave none
 SECOND = timedelta(seconds=1)
 OF_INITIALIZE = ("name", "total_tickets", "max_tickets_per_order")  # all else that is said of an event are details
 LIMITS = {"max_tickets_per_order", "max_tickets_per_user"}
@@ -59,6 +64,7 @@ class Parts:
     manager: type[TicketManager] = TicketManager
     ledger: type[Ledger] = Ledger
     collection: type[SimulatedCollection] = SimulatedCollection
+    copies: type[RecentCommits] = RecentCommits
     rules: Mapping[str, Any] = field(default_factory=dict)  # functions of ticketing.domain.decide, by name
 
 
@@ -80,6 +86,7 @@ class World:
         self.with_late_type: set[str] = set()  # events that somebody has tried to give it
         self.mood = str(self.rng.randint(1, 20))  # what kinds of events there are
         self.events = [f"event-{number}" for number in range(1, self.rng.choice([2, 2, 3, 4]))]
+        self.hosts = [Host(self.replica_set, random.Random(self.rng.random())) for _ in range(self.rng.randint(1, 3))]
         self.workers = [Worker(self, f"worker-{number}") for number in range(self.rng.randint(1, 3))]
         self.clients_left = 0
         self._sequence = 0
@@ -133,6 +140,51 @@ class World:
                 worker.crash()
 
 
+class Host:
+    """What the workers of a machine share, and keep when one of them crashes: notes of versions, copies of commits."""
+
+    def __init__(self, replica_set: ReplicaSet, rng: random.Random) -> None:
+        self.memory = bytearray(INDEX_BYTES + RING_BYTES)
+        self.notes: dict[str, int] = {}
+        self._replica_set = replica_set  # knows how much trouble there is
+        self._rng = rng
+
+    def note_of(self, event_id: str) -> int:
+        """The version at which the last turn at an event ended; 0 for unknown."""
+        if self._replica_set.happens("note lost", 0.05):
+            self.notes.clear()
+        if self._replica_set.happens("copy torn", 0.4):
+            self._tear()
+        return self.notes.get(event_id, 0)
+
+    def _tear(self) -> None:
+        """Change a byte of what was written last, or of the index; or take away what was written from a place on."""
+        end = INDEX_BYTES + int.from_bytes(self.memory[:8], "little") % RING_BYTES
+        begin = self._rng.randint(max(INDEX_BYTES, end - 600), end)
+        kind = self._rng.random()
+        if kind < 0.2:
+            self.memory[begin:end] = bytes(end - begin)
+            return
+        of_index = [found.start() for found in re.finditer(rb"[^\0]", self.memory[:INDEX_BYTES])] if kind < 0.4 else []
+        place = self._rng.choice(of_index or [min(begin, len(self.memory) - 1)])
+        self.memory[place] ^= self._rng.choice([0x01, 0x02, 0x03, 0xFF])
+
+
+class NotedTurns(Turns):
+    """The turns of a host's workers: each has his at once, for nothing rests on them, and finds the note."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @contextmanager
+    def turn(self, event_id: str) -> Iterator[Turn]:
+        turn = Turn(self._host.note_of(event_id))
+        try:
+            yield turn
+        finally:
+            self._host.notes[event_id] = turn.version
+
+
 class WorkerClock(SimulatedClock):
     """The clock of a process: what is started beside a request ends with the process."""
 
@@ -150,6 +202,7 @@ class Worker:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
+        self.host = world.rng.choice(world.hosts)
         # Its threads, and what others see of it when one of them is killed.
         self._running: dict[Task, Callable[[], None]] = {}
         self.manager = self._new_manager()
@@ -157,13 +210,15 @@ class Worker:
     def _new_manager(self) -> TicketManager:
         world, clock = self.world, WorkerClock(self)
         collection: Any = world.parts.collection(world.replica_set, world.scheduler)
-        ledger = world.parts.ledger(collection, clock, lambda: world.rng.randbytes(16))
+        copies = world.parts.copies(self.host.memory)
+        ledger = world.parts.ledger(collection, clock, lambda: world.rng.randbytes(16), copies)
         return world.parts.manager(
             ledger,
             clock,
             deadline_s=DEADLINE_S,
             state_orders_max=world.rng.choice([3, 1_000]),
             queue_length_max=world.rng.choice([3, 100]),
+            turns=NotedTurns(self.host),
         )
 
     def call(self, attempt: Attempt, work: Callable[[TicketManager], None], done: SimulatedSignal) -> None:
