@@ -8,9 +8,9 @@ Nothing rests on it. Where there is no copy, or one that is torn, the ledger is 
 compare-and-set; and what is new is never asked here, for other hosts leave no copies.
 
 The memory is a ring: a new copy overwrites the oldest ones. Each names the place of the event's copy before it, and an
-index, by a hash of the event's id, the place of its last one. Places count on, lap after lap, so that nobody takes a
-copy for the one that stood there before. One process writes at a time, and whoever finds it at work leaves no copy.
-Readers ask for no lock: what is overwritten while they read does not agree with its digest.
+index, by a hash of the event's id, the place of its last one. Places count on, lap after lap until all is wiped out, so
+that nobody takes a copy for the one that stood there before. One process writes at a time, and whoever finds it at work
+leaves no copy. Readers ask for no lock: what is overwritten while they read does not agree with its digest.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class RecentCommits:
     def forget(self) -> None:
         """Wipe all of it out. A copy that is being written meanwhile is torn, or left as it is."""
         if self._memory is not None:
-            self._memory[_PLACE.size :] = bytes(len(self._memory) - _PLACE.size)  # places count on
+            self._memory[:] = bytes(len(self._memory))
 
     @contextmanager
     def _writing(self) -> Iterator[bool]:
