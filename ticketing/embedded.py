@@ -218,6 +218,8 @@ class EmbeddedMongod:
         our last one.
         """
         mongod_lock = self.database_dir / "mongod.lock"
+        # One that ends empties its file before it lets go of it, and is nobody's for a moment.
+        _wait_until(lambda: not is_locked(mongod_lock) or bool(mongod_lock.read_text().strip()), LEAVE_DEADLINE_S)
         if not is_locked(mongod_lock):
             return
         holder = mongod_lock.read_text().strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import runpy
 import shlex
@@ -227,6 +228,23 @@ class TestDeath:
         os.kill(mongod_pid, signal.SIGCONT)
         assert count(said_uri(next_owner)) == 1
         next_owner.communicate()
+
+    def test_one_that_has_just_ended_is_nobody_elses(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """mongod empties its file before it lets go of it. Who looks in between finds a lock of nobody, and waits."""
+        lock = folder / "mongo" / "mongod.lock"
+        lock.parent.mkdir(parents=True)
+        held = os.open(lock, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        looks: list[bool] = []
+
+        def let_go(seconds: float) -> None:
+            looks.append(locks.is_locked(lock))
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+        monkeypatch.setattr("ticketing.embedded.time.sleep", let_go)
+        EmbeddedMongod(folder)._wait_for_old_mongod()
+        assert looks == [True]
+        os.close(held)
 
     def test_an_old_mongod_that_stays_is_told(
         self, folder: Path, start_owner: Callable[[], subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
