@@ -19,8 +19,8 @@ from flask import Flask
 from redis import Redis
 from redis.exceptions import RedisError
 
-from ticketing.accounts import Accounts
 from ticketing import services
+from ticketing.accounts import Accounts, Users
 from ticketing.api import auth, limits, problems
 from ticketing.clock import Clock, SystemClock
 from ticketing.config import Config
@@ -77,7 +77,7 @@ def make_app(
     config: Config,
     clock: Clock | None = None,
     counter: limits.GuardedCounter | None = None,
-    users: FakeUsers | None = None,
+    users: Users | None = None,
 ) -> Flask:
     """An app with public and protected views, with tight limits and without any, and one that fails."""
     clock = clock or SystemClock()

@@ -21,10 +21,12 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.domain.rehearsal import Rehearsal
 from tests.dump import ONE_AFTER_THE_OTHER, restore, scan
 from tests.service.running import DEADLINE_S, NO_TLS, ROOT, Service, eventually, outer_environ, run
 from ticketing.audit import audit
 from ticketing.config import Config
+from ticketing.storage.documents import commit_document
 
 # What is tried runs in processes of its own: to count what this one runs tells little, and doubles its work.
 pytestmark = pytest.mark.no_cover
@@ -218,21 +220,41 @@ def test_the_document_tells_the_commands_that_are_tried_here() -> None:
 
 
 def test_on_a_terminal_there_is_a_bar(
-    tmp_path: Path, mongod: str, database: Database[dict[str, Any]]
+    tmp_path: Path, mongod: str, database: Database[dict[str, Any]], elsewhere: str
 ) -> None:
-    """On standard error, so that standard output can be redirected meanwhile."""
-    database["ledger"].insert_one({"_id": "concert:000000000001"})
+    """For what is exported, read and verified; on standard error, so that standard output can be redirected."""
+    play = Rehearsal(3, EVENT_ID)
+    play.book("ada")
+    database["ledger"].insert_many([commit_document(EVENT_ID, [part], b"n" * 16) for part in play.transitions])
+    done, shown = on_a_terminal(tmp_path, "export", MONGODB_URI=mongod, MONGODB_DATABASE=database.name)
+    lines = done.stdout
+    assert (done.returncode, [json.loads(line)["event_id"] for line in lines.splitlines()]) == (0, [EVENT_ID] * 2)
+    assert "exported" in shown and "#]  2/2" in shown
+
+    done, shown = on_a_terminal(tmp_path, "import", given=lines, MONGODB_URI=mongod, MONGODB_DATABASE=elsewhere)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, b"Imported 2 commits, 0 were there already.")
+    read, _, verified = shown.partition("verified")
+    assert re.search(r"read  \[#+\]  2\b", read), read  # how many lines there are is not known before the end
+    assert "#]  2/2" in verified
+
+
+def on_a_terminal(
+    folder: Path, command: str, given: bytes = b"", **environ: str
+) -> tuple[subprocess.CompletedProcess[bytes], str]:
+    """`flask ledger …` with its standard error on a terminal, and what was to be seen there."""
     terminal, its_end = pty.openpty()
-    command = [sys.executable, *FLASK, "ledger", "export"]
-    environ = {**outer_environ(), "MONGODB_URI": mongod, "MONGODB_DATABASE": database.name, "TERM": "xterm"}
     with os.fdopen(terminal, "rb", buffering=0) as screen:
         with os.fdopen(its_end, "wb") as stderr:
             done = subprocess.run(
-                command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=stderr, timeout=DEADLINE_S
+                [sys.executable, *FLASK, "ledger", command],
+                cwd=folder,
+                env={**outer_environ(), "TERM": "xterm", **environ},
+                input=given,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                timeout=DEADLINE_S,
             )
-        shown = screen.read(10_000).decode()
-    assert (done.returncode, done.stdout) == (0, b'{"_id": "concert:000000000001"}\n')
-    assert "exported" in shown and "#]  1/1" in shown
+        return done, screen.read(10_000).decode()
 
 
 def test_a_full_disk_behind_a_redirection_is_told(

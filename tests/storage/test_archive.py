@@ -319,6 +319,19 @@ def test_an_import_may_be_run_again_after_an_interruption(
     assert report.findings == []
 
 
+def test_an_import_writes_while_it_reads(elsewhere: Collection[Document], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is in the database before the next batch is read: of the largest backup, one is in memory."""
+    monkeypatch.setattr(archive, "BATCH_BYTES", 1)
+
+    def watched() -> Iterator[bytes]:
+        for number, line in enumerate(SOUND):
+            assert elsewhere.count_documents({}) == number
+            yield line
+
+    assert len(SOUND) > 5
+    assert import_lines(elsewhere, watched()) == Imported(len(SOUND), 0)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_another_history_of_an_event_is_left_as_it_is(elsewhere: Collection[Document], size: int) -> None:
     """However it was cut into commits, and wherever the two part: not one commit gets mixed into it."""
