@@ -9,6 +9,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
+from ticketing.storage.checksums import with_checksum
 from ticketing.storage.documents import ledger_id
 
 Document = dict[str, Any]
@@ -54,6 +55,12 @@ def garbled(version: int) -> Damage:
         raw.insert_one(RawBSONDocument(bytes(content)))
 
     return damage
+
+
+def with_new_checksums(ledger: Collection[Document], event_id: str) -> None:
+    """Who damaged an event knew about checksums, too: what it says now is what its commits are said to hold."""
+    for document in ledger.find({"_id": {"$gte": f"{event_id}:", "$lt": f"{event_id};"}}):
+        ledger.replace_one({"_id": document["_id"]}, with_checksum(document))
 
 
 def exact(ledger: Collection[Document]) -> list[bytes]:

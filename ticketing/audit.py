@@ -15,11 +15,13 @@ something is missing or cannot be read, what follows cannot be judged: from ther
     the sales       nobody joins or moves up while nothing is sold, by the times of the event and the transition's
     the keys        each Idempotency-Key once
     the summaries   what a commit says of the event after it is what its transitions lead to
+    the checksums   the transitions of a commit are what was written; earlier versions wrote none
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, TypeGuard
 
+import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.database import Database
 
@@ -184,6 +187,9 @@ class _Replay:
         nonce = document.get("nonce")
         if not isinstance(nonce, bytes) or len(nonce) != 16:
             self.find("has no nonce of 16 bytes")
+        written = {"_id": document.get("_id"), "transitions": transitions}
+        if "checksum" in document and document["checksum"] != zlib.crc32(bson.encode(written)[4:-1]).to_bytes(4):
+            self.find("does not agree with its checksum: it is not what was written")
 
     def _check_summary(self, after: Any) -> None:
         counted = {

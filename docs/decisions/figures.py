@@ -68,6 +68,7 @@ from ticketing.ids import new_order_id  # noqa: E402
 from ticketing.storage.archive import export_lines, import_lines  # noqa: E402
 from ticketing.storage.catalog import Catalog  # noqa: E402
 from ticketing.storage.client import connect  # noqa: E402
+from ticketing.storage.checksums import with_checksum  # noqa: E402
 from ticketing.storage.documents import commit_document  # noqa: E402
 from ticketing.storage.ledger import Ledger, ledger_collection  # noqa: E402
 from ticketing.storage.orders import Orders  # noqa: E402
@@ -412,7 +413,8 @@ def insert_events(database: Any, count: int) -> None:
         for first in range(0, 21, 3):
             commit = transitions[first : first + 3]
             state = fold(state, commit)
-            documents.append(commit_document(state.event_id, commit, random.randbytes(16), summary_of(state)))
+            document = commit_document(state.event_id, commit, random.randbytes(16), summary_of(state))
+            documents.append(with_checksum(document))
         if len(documents) > 5_000 or number == count - 1:
             ledger.insert_many(documents)
             documents = []
@@ -481,7 +483,7 @@ def insert_long_ledger(database: Any, event_id: str, count: int, commit: int, ke
     )
     while batch := list(islice(transitions, 1_000 * commit)):
         ledger.insert_many(
-            commit_document(event_id, batch[first : first + commit], random.randbytes(16))
+            with_checksum(commit_document(event_id, batch[first : first + commit], random.randbytes(16)))
             for first in range(0, len(batch), commit)
         )
 
@@ -632,7 +634,8 @@ def archive(bench: Bench) -> None:
         for first in range(0, len(transitions), 1_000 * size):
             parts = transitions[first : first + 1_000 * size]
             ledger.insert_many(
-                commit_document("e", parts[n : n + size], os.urandom(16)) for n in range(0, len(parts), size)
+                with_checksum(commit_document("e", parts[n : n + size], os.urandom(16)))
+                for n in range(0, len(parts), size)
             )
         begun_s = time.perf_counter()
         lines = [(text or "").encode() for _, text in export_lines(ledger)]
@@ -751,7 +754,7 @@ def insert_into(ledger: Collection[dict[str, Any]], bookings: int) -> Callable[[
             )
             for place in range(bookings)
         ]
-        ledger.insert_one(commit_document("e", transitions, random.randbytes(16)))
+        ledger.insert_one(with_checksum(commit_document("e", transitions, random.randbytes(16))))
 
     return insert
 

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from pymongo.database import Database
 
-from tests.damage import Damage, changed, doubled, garbled, removed
+from tests.damage import Damage, changed, doubled, garbled, removed, with_new_checksums
 from ticketing.audit import audit
 from ticketing.manager import DAMAGE_REMEMBERED_S
 from ticketing.storage.ledger import ledger_collection
@@ -34,6 +34,15 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "not-decodable": (garbled(3), "is of the unknown type"),
 }
 
+# What makes as much sense as what was written: only the checksum tells.
+SENSIBLE: dict[str, Damage] = {
+    "for-somebody-else": changed(3, orders__0__user_id="zoe"),
+    "under-another-name": changed(1, event__name="Opera"),
+    "by-nobody": changed(7, by="ben"),
+}
+CHANGES = DAMAGES | {name: (damage, "does not agree with its checksum") for name, damage in SENSIBLE.items()}
+UNDECODABLE = "not-decodable"  # nor could who wrote it compute a checksum
+
 pytestmark = pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
 
 
@@ -50,16 +59,27 @@ def findings(database: Database[dict[str, Any]]) -> dict[str, list[str]]:
     return {report.event_id: report.findings for report in audit(database)}
 
 
+@pytest.mark.parametrize(
+    ("damages", "by_who_knows"),
+    [(CHANGES, False), ({name: DAMAGES[name] for name in DAMAGES if name != UNDECODABLE}, True)],
+    ids=["checksums-left", "checksums-new"],
+)
 def test_a_damaged_event_is_refused_and_no_other(
-    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]]
+    app: Flask,
+    make_app: MakeApp,
+    database: Database[dict[str, Any]],
+    damages: dict[str, tuple[Damage, str]],
+    by_who_knows: bool,
 ) -> None:
     """Every request for it, by a worker that meets it for the first time; nothing is written to it."""
-    orders = {event_id: play(Api(app), event_id) for event_id in (*DAMAGES, "sound")}
-    for event_id, (damage, _) in DAMAGES.items():
+    orders = {event_id: play(Api(app), event_id) for event_id in (*damages, "sound")}
+    for event_id, (damage, _) in damages.items():
         damage(ledger_collection(database), event_id)
+        if by_who_knows:
+            with_new_checksums(ledger_collection(database), event_id)
     count = database["ledger"].count_documents({})
     worker = Api(make_app())
-    for event_id in DAMAGES:
+    for event_id in damages:
         for answer in (
             worker.get(f"/status/{event_id}"),
             worker.get(f"/orders/{orders[event_id]}"),
@@ -74,8 +94,21 @@ def test_a_damaged_event_is_refused_and_no_other(
     assert worker.book("zoe", event_id="sound", key="key").status_code == 202
     found = findings(database)
     assert found.pop("sound") == []
-    for event_id, (_, finding) in DAMAGES.items():
+    for event_id, (_, finding) in damages.items():
         assert any(finding in each for each in found[event_id]), found[event_id]
+
+
+def test_the_control_who_writes_a_new_checksum_is_believed(
+    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]]
+) -> None:
+    """What makes sense and agrees with its checksum is served, and the audit does not find it."""
+    for event_id, damage in SENSIBLE.items():
+        play(Api(app), event_id)
+        damage(ledger_collection(database), event_id)
+        with_new_checksums(ledger_collection(database), event_id)
+    worker = Api(make_app())
+    assert [worker.status(event_id)["booked_tickets"] for event_id in SENSIBLE] == [3] * len(SENSIBLE)
+    assert findings(database) == {event_id: [] for event_id in SENSIBLE}
 
 
 def test_the_last_commit_may_be_lost_and_nobody_knows(

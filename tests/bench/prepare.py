@@ -11,6 +11,7 @@ from typing import Any
 from pymongo.database import Database
 
 from ticketing.domain.model import MAX_TICKETS_PER_ORDER, OrderStatus, Transition, TransitionType
+from ticketing.storage.checksums import with_checksum
 from ticketing.storage.documents import commit_document
 from ticketing.storage.ledger import ledger_collection
 
@@ -29,7 +30,7 @@ def prepare(
     statuses = [OrderStatus.CONFIRMED] * confirmed + [OrderStatus.WAITING] * waiting
     transitions = iter((opening(total_tickets), *orders(event_id, statuses)))
     commits = iter(lambda: list(islice(transitions, COMMIT)), [])
-    documents = (commit_document(event_id, commit, random.randbytes(16)) for commit in commits)
+    documents = (with_checksum(commit_document(event_id, commit, random.randbytes(16))) for commit in commits)
     while page := list(islice(documents, COMMITS_AT_ONCE)):
         ledger_collection(database).insert_many(page)
 
@@ -37,7 +38,8 @@ def prepare(
 def prepare_many(database: Database[dict[str, Any]], event_ids: Iterable[str], total_tickets: int) -> None:
     """The ledgers of events without orders."""
     ledger_collection(database).insert_many(
-        commit_document(event_id, [opening(total_tickets)], random.randbytes(16)) for event_id in event_ids
+        with_checksum(commit_document(event_id, [opening(total_tickets)], random.randbytes(16)))
+        for event_id in event_ids
     )
 
 

@@ -13,12 +13,13 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
-from tests.damage import garbled
+from tests.damage import Damage, changed, garbled
 from tests.domain.rehearsal import Rehearsal, observed
 from ticketing.domain.fold import fold
 from ticketing.domain.model import EventState
 from ticketing.domain.tickets import TicketType
 from ticketing.storage import pages as pages_module
+from ticketing.storage.checksums import as_stored, with_checksum
 from ticketing.storage.documents import commit_document, ledger_id, transitions_of
 from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.pages import FirstPages, Range
@@ -44,7 +45,7 @@ class Watched(FirstWaits):
         self.pass_with(len(query.get("$or", ["one"])))
         if "$or" in query and self.failure:
             raise self.failure
-        return self.collection.find(query, fields)
+        return as_stored(self.collection).find(query, fields)
 
 
 @pytest.fixture
@@ -55,7 +56,9 @@ def watched(database: Database[Document]) -> Iterator[Watched]:
         play = Rehearsal(100, event_id=event_id)
         for user in range(number + 2):
             play.book(f"user {user}")
-        collection.insert_many(commit_document(event_id, [part], b"n" * 16) for part in play.transitions)
+        collection.insert_many(
+            with_checksum(commit_document(event_id, [part], b"n" * 16)) for part in play.transitions
+        )
     yield Watched(collection)
 
 
@@ -124,9 +127,12 @@ def test_two_readers_of_one_event_have_documents_of_their_own(database: Database
     assert watched.sizes == [1, 3, 1, 1]
 
 
-def test_a_commit_that_cannot_be_decoded_is_the_error_of_its_own_reader(watched: Watched) -> None:
+@pytest.mark.parametrize("damage", [garbled(4), changed(4, orders__0__user_id="zoe")])
+def test_a_commit_that_is_not_what_was_written_is_the_error_of_its_own_reader(
+    watched: Watched, damage: Damage
+) -> None:
     """All others are served."""
-    garbled(4)(watched.collection, EVENT_IDS[3])
+    damage(watched.collection, EVENT_IDS[3])
     pages = read_all(watched)
     assert isinstance(pages[3], InvalidBSON)
     assert pages[:3] + pages[4:] == news()[:3] + news()[4:]

@@ -10,7 +10,8 @@ A ledger document is one commit, a batch of consecutive transitions of one event
         "request": {"key": Binary(16 bytes), "fingerprint": Binary(16 bytes)}},
        {"version": 9, "type": "cancelled", "at": Date, "by": "admin",
         "orders": [{"order_id": …, "status": "cancelled"}, {"order_id": …, "status": "confirmed"}]}],
-     "after": {"booked": 3, "available": 0, "waiting": 1, "updated_at": Date}}
+     "after": {"booked": 3, "available": 0, "waiting": 1, "updated_at": Date},
+     "checksum": Binary(4 bytes)}
 
 Where an event has ticket types or a price, its `event` holds `ticket_types`, each `{"code", "name", "total_tickets",
 "price", "currency"}`, beside `total_tickets`, which is their sum (null: no types any more), and a new order
@@ -18,7 +19,7 @@ Where an event has ticket types or a price, its `event` holds `ticket_types`, ea
 
 `orders` holds what the transition sets on each order, so that merging them in order of version gives the order:
 the fold does it in memory, the `orders` view in MongoDB. `after` is the event's summary after the commit, for lists of
-events; commits of earlier versions have none.
+events; commits of earlier versions have none. For `checksum` see checksums.py.
 """
 
 from __future__ import annotations

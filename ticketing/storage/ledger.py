@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import bson
-from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
@@ -27,6 +26,7 @@ from ..domain.model import EventState, Transition, TransitionType
 from ..domain.rows import Row
 from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
+from .checksums import CODEC_OPTIONS, as_stored, with_checksum
 from .documents import commit_document, ledger_id
 from .inserts import SharedInserts
 from .keys import KnownKeys
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COLLECTION = "ledger"
-CODEC_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=False)  # see documents.py
 
 
 def ledger_collection(database: Database[dict[str, Any]]) -> Collection[dict[str, Any]]:
@@ -68,8 +67,9 @@ class Ledger:
         recent_commits: RecentCommits | None = None,
     ) -> None:
         self._collection = collection
+        self._stored = as_stored(collection)
         self._inserts = SharedInserts(collection, clock)
-        self._first_pages = FirstPages(collection, clock)
+        self._first_pages = FirstPages(self._stored, clock)
         self._known_keys = KnownKeys(collection, clock)
         self._clock = clock
         self._new_nonce = new_nonce
@@ -81,7 +81,9 @@ class Ledger:
         True: it is in, for good. False: the place is taken, nothing was written.
         Raises `StorageUnavailable` when neither is known before the deadline: the commit may still arrive.
         """
-        document = commit_document(state.event_id, transitions, self._new_nonce(), summary_of(state))
+        document = with_checksum(
+            commit_document(state.event_id, transitions, self._new_nonce(), summary_of(state))
+        )
         is_in = self._insert(document, deadline)
         if is_in:
             self._leave_copy(document, transitions)
@@ -99,9 +101,9 @@ class Ledger:
     def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
         """The transitions of an event after version `after`, in order, a page at a time; long rows of bookings as such.
 
-        Raises `LedgerContradiction` for a document that is no commit.
+        Raises `LedgerContradiction` for a document that is no commit, or not what was written.
         """
-        pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, after), deadline)
+        pages = Pages(self._stored, self._first_pages, self._clock, Range.of(event_id, after), deadline)
         while not pages.are_read:
             with _told_as_contradiction(event_id, pages.left.after_id):
                 page = rows_of(pages.read_next())

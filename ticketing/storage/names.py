@@ -6,13 +6,23 @@ and that holds for the name as for the pseudonym.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from bson.errors import InvalidBSON
+from pymongo import UpdateOne
 from pymongo.collection import Collection
 
 from ..clock import Clock
+from ..errors import LedgerDamaged
+from .checksums import CHECKSUM, FIELDS, as_stored, checked, with_checksum
 from .documents import ledger_id
 from .retries import retried
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+PAGE_COMMITS = 200  # are changed by one command
 
 
 class Names:
@@ -21,42 +31,60 @@ class Names:
     A `deadline` is a time on the clock's `monotonic()`. Past it both methods raise `StorageUnavailable`.
     """
 
-    def __init__(self, collection: Collection[dict[str, Any]], clock: Clock) -> None:
+    def __init__(self, collection: Collection[Document], clock: Clock) -> None:
         self._collection = collection
+        self._stored = as_stored(collection)
         self._clock = clock
 
     def events_naming(self, user_id: str, deadline: float) -> list[str]:
         """The events with orders of this user, or with changes that he made."""
-        query = {"$or": [{"transitions.orders.user_id": user_id}, {"transitions.by": user_id}]}
-        found: list[str] = retried(self._clock, deadline, lambda: self._collection.distinct("event_id", query))
+        found: list[str] = self._retried(lambda: self._collection.distinct("event_id", _naming(user_id)), deadline)
         return sorted(found)
 
     def replace(self, event_id: str, version: int, user_id: str, pseudonym: str, deadline: float) -> None:
         """Put the pseudonym in the place of the name, in the transitions of this event up to a version.
 
         At that version nothing may be the name's any more: what came later, in the same commit too, is somebody else's.
-        May be repeated.
+        May be repeated. Raises `LedgerDamaged` for a commit that is not what was written: its checksum must not say so.
         """
-        commits = {"_id": {"$gt": f"{event_id}:", "$lte": ledger_id(event_id, version)}}
-        until = {"$lte": version}
+        after_id, last_id = f"{event_id}:", ledger_id(event_id, version)
 
-        def replace_makers() -> None:
-            self._collection.update_many(
-                commits | {"transitions.by": user_id},
-                {"$set": {"transitions.$[made].by": pseudonym}},
-                array_filters=[{"made.by": user_id, "made.version": until}],
-            )
+        def read_page() -> list[Document]:
+            wanted = {"_id": {"$gt": after_id, "$lte": last_id}, **_naming(user_id)}
+            return [checked(each) for each in self._stored.find(wanted, FIELDS).sort("_id", 1).limit(PAGE_COMMITS)]
 
-        def replace_owners() -> None:
-            self._collection.update_many(
-                commits | {"transitions.orders.user_id": user_id},
-                {"$set": {"transitions.$[changing].orders.$[owned].user_id": pseudonym}},
-                # The first passes by transitions that have no orders: MongoDB refuses to look into those.
-                array_filters=[
-                    {"changing.orders.user_id": user_id, "changing.version": until},
-                    {"owned.user_id": user_id},
-                ],
-            )
+        try:
+            while page := self._retried(read_page, deadline):
+                if self._write([_update(each, version, user_id, pseudonym) for each in page], deadline):
+                    after_id = page[-1]["_id"]
+        except (InvalidBSON, AttributeError, LookupError, TypeError) as error:
+            raise LedgerDamaged(event_id, str(error)) from error
 
-        retried(self._clock, deadline, replace_makers, "pseudonym")
-        retried(self._clock, deadline, replace_owners, "pseudonym")
+    def _write(self, updates: list[UpdateOne], deadline: float) -> bool:
+        """Whether all of them were made. A commit from which another name was erased meanwhile must be read again."""
+        written = self._retried(lambda: self._collection.bulk_write(updates, ordered=False), deadline)
+        return written.matched_count == len(updates)
+
+    def _retried(self, call: Callable[[], T], deadline: float) -> T:
+        return retried(self._clock, deadline, call, "pseudonym")
+
+
+def _naming(user_id: str) -> Document:
+    return {"$or": [{"transitions.orders.user_id": user_id}, {"transitions.by": user_id}]}
+
+
+def _update(commit: Document, version: int, user_id: str, pseudonym: str) -> UpdateOne:
+    """The replacement of one commit, as long as it is what was read."""
+    known = {"_id": commit["_id"], CHECKSUM: commit.get(CHECKSUM)}
+    for transition in commit["transitions"]:
+        if transition["version"] <= version:
+            _replace(transition, "by", user_id, pseudonym)
+            for change in transition.get("orders", ()):
+                _replace(change, "user_id", user_id, pseudonym)
+    changed = with_checksum(commit)
+    return UpdateOne(known, {"$set": {name: changed[name] for name in FIELDS}})
+
+
+def _replace(fields: Document, name: str, value: str, by: str) -> None:
+    if fields.get(name) == value:
+        fields[name] = by

@@ -17,6 +17,7 @@ from pymongo.collection import Collection
 
 from ..clock import TURN_S, Clock
 from ..errors import StorageUnavailable
+from .checksums import FIELDS, checked
 from .documents import ledger_id
 from .retries import retried
 from .sharing import Share, Sharing
@@ -28,20 +29,22 @@ Document = dict[str, Any]
 PAGE_SIZE = 500
 FIRST_PAGE_COMMITS = 50
 
-FIELDS = {"transitions": True}
-
 
 class FirstPages:
-    """What is new in events, for many readers at once. Safe to share between threads."""
+    """What is new in events, for many readers at once. Safe to share between threads.
 
-    def __init__(self, collection: Collection[Document], clock: Clock) -> None:
+    `collection` comes from `as_stored`, here and below, so that what is read is checked.
+    """
+
+    def __init__(self, collection: Collection[Any], clock: Clock) -> None:
         self._collection = collection
         self._sharing = Sharing(clock, self._read, personal=(InvalidBSON,))
 
     def read(self, wanted: Range, deadline: float) -> list[Document]:
         """The first page of a range.
 
-        `deadline` is a time on the clock's `monotonic()`. Raises what the driver raises.
+        `deadline` is a time on the clock's `monotonic()`. Raises what the driver raises, and `InvalidBSON` for a commit
+        that is not what was written.
         """
         page = self._sharing.ask(wanted, deadline)
         return read_page(self._collection, wanted, first_page_size()) if page is None else page
@@ -56,7 +59,7 @@ class FirstPages:
             batch[0].given = read_page(self._collection, batch[0].asked, size)
             return
         query = {"$or": [each.asked.query for each in batch]}
-        page = list(self._collection.find(query, FIELDS).limit(size).batch_size(size))
+        page = [checked(each) for each in self._collection.find(query, FIELDS).limit(size).batch_size(size)]
         if len(page) < size:
             page.sort(key=itemgetter("_id"))
             for each in {each.asked.end_id: each for each in batch}.values():
@@ -71,7 +74,7 @@ class Pages:
 
     def __init__(
         self,
-        collection: Collection[Document],
+        collection: Collection[Any],
         first_pages: FirstPages,
         clock: Clock,
         wanted: Range,
@@ -90,7 +93,7 @@ class Pages:
     def read_next(self) -> list[Document]:
         """The next page.
 
-        Raises `StorageUnavailable` when the deadline passes, and what is wrong with a document that cannot be decoded.
+        Raises `StorageUnavailable` when the deadline passes, and `InvalidBSON` for what is not what was written.
         """
         page = self._ahead.page(self._deadline) if self._ahead else self._read()
         self.are_read = len(page) < self._size
@@ -167,10 +170,11 @@ class Range:
         return self.after_id < commit_id < self.end_id
 
 
-def read_page(collection: Collection[Document], wanted: Range, size: int) -> list[Document]:
+def read_page(collection: Collection[Any], wanted: Range, size: int) -> list[Document]:
     """The first `size` commits of a range."""
     # Without a batch size the server sends 101 documents at first and is asked again for the others.
-    return list(collection.find(wanted.query, FIELDS).sort("_id", 1).limit(size).batch_size(size))
+    found = collection.find(wanted.query, FIELDS).sort("_id", 1).limit(size).batch_size(size)
+    return [checked(each) for each in found]
 
 
 def first_page_size() -> int:

@@ -123,6 +123,10 @@ class SimulatedCollection:
         self._set = replica_set
         self._scheduler = scheduler
 
+    def with_options(self, **options: Any) -> SimulatedCollection:
+        """The same: documents are not bytes here, and nothing damages them."""
+        return self
+
     def insert_one(self, document: Document) -> None:
         """w: majority. Raises DuplicateKeyError, or an error after which nobody knows."""
         taken = self._insert([document])
