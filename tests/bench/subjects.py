@@ -81,8 +81,10 @@ ALL = (1, 8, USUAL_CONNECTIONS, 64, 256)
 SUBJECTS = {
     "book": Subject("book, one hot event", "book", with_orders(), connections=ALL),
     "sold-out": Subject("book, one event, sold out", "book", with_orders(1, total_tickets=1), connections=ALL),
-    "book-1000": Subject("book, 1,000 events", "book", events(MANY), f"*{MANY}", connections=ALL),
-    "book-zipf": Subject("book, 1,000 events by Zipf's law", "book", events(MANY), f"~{MANY}", connections=ALL),
+    "book-1000": Subject("book, 1,000 events", "book", events(MANY), f"*{MANY}", is_kept=True, connections=ALL),
+    "book-zipf": Subject(
+        "book, 1,000 events by Zipf's law", "book", events(MANY), f"~{MANY}", is_kept=True, connections=ALL
+    ),
     "status": Subject("status, while nobody writes", "status", with_orders(1_000), is_kept=True, connections=ALL),
     "status-busy": Subject(
         "status, while others book (a tenth)", "look_while_others_book", with_orders(1_000), connections=ALL
@@ -111,7 +113,7 @@ SUBJECTS = {
     },
     **{
         f"book-{count}-events": Subject(
-            f"book, {count:,} events", "book", events(count), f"*{count}", is_usual=False
+            f"book, {count:,} events", "book", events(count), f"*{count}", is_kept=True, is_usual=False
         )
         for count in (1, 100, 10_000)
     },
