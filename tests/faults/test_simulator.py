@@ -38,6 +38,8 @@ FAULTS = {
     "copy torn",
     "crash",
     "failover",
+    "full page",
+    "invisible duplicate",
     "note lost",
     "primary lost with it",
     "read answer lost",
