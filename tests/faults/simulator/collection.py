@@ -106,6 +106,10 @@ class ReplicaSet:
             raise DuplicateKeyError("E11000 duplicate key")
         self._documents[document["_id"]] = document
 
+    def hides(self, document_id: str) -> bool:
+        """Whether the primary has a document of this `_id` that majority reads do not show yet."""
+        return document_id in self._documents and document_id not in self._majority
+
     def replicate(self, document: Document, term: int) -> bool:
         """A majority gets the document, unless a failover came first."""
         if self.term != term or document["_id"] not in self._documents:
@@ -157,6 +161,8 @@ class SimulatedCollection:
         if self._set.happens("answer lost", 0.08):
             raise AutoReconnect("connection closed")
         taken = answer.get()
+        # Counted here and not on arrival: it makes trouble only for who hears of it.
+        self._set.faults["invisible duplicate"] += sum(self._set.hides(sent[place]["_id"]) for place in taken)
         self._scheduler.sleep(self._set.delay_s())
         return taken
 
@@ -210,6 +216,10 @@ class SimulatedCollection:
         self._scheduler.sleep(self._set.delay_s())
         return copy.deepcopy(found)
 
+    def note_full_page(self) -> None:
+        """Count a page that may not hold all: who reads has to come back, and finds another world."""
+        self._set.faults["full page"] += 1
+
     def _never_answered(self) -> None:
         self._scheduler.sleep(self._timeout_s())
         raise NetworkTimeout("timed out")
@@ -262,7 +272,10 @@ class _Cursor:
         return self
 
     def __iter__(self) -> Iterator[Document]:
-        return iter(self._collection.read(self._query)[: self._limit])
+        page = self._collection.read(self._query)[: self._limit]
+        if len(page) == self._limit:
+            self._collection.note_full_page()
+        return iter(page)
 
 
 def _matches(document: Document, query: Document) -> bool:

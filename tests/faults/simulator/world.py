@@ -305,11 +305,14 @@ class Client:
             (0.93, self._update),
             (0.94, self._erase),
             (0.945, lambda event_id: self._repeat("end", event_id, {})),
-            (1.0, lambda event_id: self._attempt("read", event_id, {}, None, self._worker(), limit_s=60.0)),
+            (1.0, self._look),
         ):
             if what < until:
                 do(event_id)
                 return
+
+    def _look(self, event_id: str) -> Attempt:
+        return self._attempt("read", event_id, {}, None, self._worker(), limit_s=60.0)
 
     def _book(self, event_id: str) -> None:
         self._repeat("book", event_id, {"user_id": self._user(), **self._tickets(event_id)})
@@ -335,7 +338,8 @@ class Client:
 
     def _update(self, event_id: str) -> None:
         """Other tickets, limits or times; a quarter of it meant for a version."""
-        what = self.rng.choice([*2 * [self._other_tickets], self._other_sales, *2 * [self._other_bounds]])
+        tickets = [*2 * [self._other_tickets], self._only_what_is_sold]
+        what = self.rng.choice([*tickets, self._other_sales, *2 * [self._other_bounds]])
         asked = what(event_id)
         version = self.versions.get(event_id) if self.rng.random() < 0.25 else None
         self._repeat("update", event_id, {**asked, "version": version})
@@ -353,6 +357,16 @@ class Client:
         if what < 0.65:
             return total if code is None else {"ticket_types": [{"code": code, **total}]}
         return {"ticket_types": [{"code": code or "general", "price": self.rng.choice(["7.50", "10.00"])}]}
+
+    def _only_what_is_sold(self, event_id: str) -> dict[str, Any]:
+        """No more tickets of a type than a look shows as booked: of one whose line holds the others, if any does."""
+        look = self._look(event_id)
+        stocks = look.seen["stocks"] if look.outcome == "read" else {}
+        unsold = [code for code, (total, booked) in stocks.items() if total > booked > 0]
+        if not unsold:
+            return self._other_tickets(event_id)
+        code = self.rng.choice([code for code in unsold if look.seen["lines"][code]] or unsold)
+        return {"ticket_types": [{"code": code, "total_tickets": stocks[code][1]}]}
 
     def _other_sales(self, event_id: str) -> dict[str, Any]:
         """Sales that close and open."""
