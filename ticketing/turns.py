@@ -22,7 +22,7 @@ from typing import IO, Any
 from .clock import Clock
 from .manager import ALONE, Turn, Turns
 
-SLOTS = 16_384  # two events that share one sometimes wait for each other
+SLOTS = 131_072  # two events that share one sometimes wait for each other
 NOTE = struct.Struct("<QQ")  # which event, and its version
 
 PATIENCE_S = 0.2

@@ -26,7 +26,7 @@ from typing import IO, Any, NamedTuple
 
 RING_BYTES = 8 * 1024 * 1024  # some 16,000 bookings one by one, 40,000 in commits of ten
 COMMITS_MIN = 16  # that the ring has room for: a larger one is read from the ledger, which costs its bookings little
-SLOTS = 16_384  # of the index; two events that share one are at times read from the ledger
+SLOTS = 131_072  # of the index; two events that share one are at times read from the ledger
 STEPS_MAX = 50  # from copy to copy: who is further behind reads the ledger
 
 _PLACE = struct.Struct("<Q")
