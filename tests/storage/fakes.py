@@ -53,10 +53,6 @@ class FaultyCollection:
         self.find_ones: list[Any] = []
         self.calls: list[str] = []
 
-    def with_options(self, **options: Any) -> Any:
-        """The same faults and calls for the reads of a collection with other options."""
-        return _Reads(self, self.collection.with_options(**options))
-
     def insert_one(self, document: Document) -> Any:
         self.calls.append("insert_one")
         fault = self.inserts.pop(0) if self.inserts else None
@@ -65,7 +61,12 @@ class FaultyCollection:
         return fault(self.collection.insert_one, document)
 
     def find(self, *args: Any, **options: Any) -> Any:
-        return _Reads(self, self.collection).find(*args, **options)
+        self._pass_find()
+        return self.collection.find(*args, **options)
+
+    def find_raw_batches(self, *args: Any, **options: Any) -> Any:
+        self._pass_find()
+        return self.collection.find_raw_batches(*args, **options)
 
     def find_one(self, *args: Any, **options: Any) -> Any:
         self.calls.append("find_one")
@@ -74,20 +75,11 @@ class FaultyCollection:
             raise result
         return self.collection.find_one(*args, **options) if result is PASS else result
 
-
-class _Reads:
-    """What a faulty collection finds in the real one, or in the same one with other options."""
-
-    def __init__(self, faulty: FaultyCollection, collection: Collection[Document]) -> None:
-        self._faulty = faulty
-        self._collection = collection
-
-    def find(self, *args: Any, **options: Any) -> Any:
-        self._faulty.calls.append("find")
-        error = self._faulty.finds.pop(0) if self._faulty.finds else None
+    def _pass_find(self) -> None:
+        self.calls.append("find")
+        error = self.finds.pop(0) if self.finds else None
         if error is not None:
             raise error
-        return self._collection.find(*args, **options)
 
 
 PASS = object()

@@ -8,7 +8,6 @@ from typing import Any
 import bson
 import pytest
 from bson.errors import InvalidBSON
-from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.database import Database
 
@@ -17,7 +16,7 @@ from tests.domain.rehearsal import Rehearsal, observed, request
 from ticketing.audit import audit
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState
-from ticketing.storage.checksums import CHECKSUM, FIELDS, as_stored, checked, with_checksum
+from ticketing.storage.checksums import CHECKSUM, CODEC_OPTIONS, FIELDS, checked, with_checksum
 from ticketing.storage.documents import commit_document, ledger_id
 from ticketing.storage.ledger import Ledger, ledger_collection
 
@@ -73,15 +72,19 @@ def test_each_commit_has_one_and_is_read(ledger: Ledger, clock: FakeClock, play:
 def test_whichever_byte_is_changed(collection: Collection[Document], play: Rehearsal) -> None:
     """Of what is read of a commit: its id, its transitions, and the checksum. But for the name of the checksum: without
     one it is a commit of an earlier version."""
-    for document in as_stored(collection).find({}, FIELDS):
-        raw = document.raw
+    batches: Any = collection.find_raw_batches({}, FIELDS)
+    found = b"".join(batches.sort("_id", 1))
+    for document in bson.decode_all(found, CODEC_OPTIONS):
+        raw = bson.encode(document)
+        assert raw in found
         name = raw.index(CHECKSUM.encode())
         for place in set(range(len(raw))) - set(range(name, name + len(CHECKSUM))):
             damaged = bytearray(raw)
             damaged[place] ^= 1 << place % 8
             with pytest.raises(InvalidBSON):
-                checked(RawBSONDocument(bytes(damaged)))
-        assert checked(document) == bson.decode(raw)
+                checked(bytes(damaged))
+        assert checked(raw) == [document]
+    assert len(checked(found)) == 4
 
 
 @pytest.mark.parametrize(

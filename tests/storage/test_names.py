@@ -105,8 +105,8 @@ class Meanwhile:
         self._collection = collection
         self._what: list[Callable[[], object]] = [what]
 
-    def with_options(self, **options: Any) -> Collection[Any]:
-        return self._collection.with_options(**options)
+    def find_raw_batches(self, *args: Any) -> Any:
+        return self._collection.find_raw_batches(*args)
 
     def bulk_write(self, *args: Any, **options: Any) -> Any:
         if self._what:

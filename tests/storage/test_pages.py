@@ -19,7 +19,7 @@ from ticketing.domain.fold import fold
 from ticketing.domain.model import EventState
 from ticketing.domain.tickets import TicketType
 from ticketing.storage import pages as pages_module
-from ticketing.storage.checksums import as_stored, with_checksum
+from ticketing.storage.checksums import with_checksum
 from ticketing.storage.documents import commit_document, ledger_id, transitions_of
 from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.pages import FirstPages, Range
@@ -40,12 +40,12 @@ class Watched(FirstWaits):
         self.collection = collection
         self.failure: Exception | None = None
 
-    def find(self, query: Document, fields: Document) -> Any:
+    def find_raw_batches(self, query: Document, fields: Document) -> Any:
         """The commits that match."""
         self.pass_with(len(query.get("$or", ["one"])))
         if "$or" in query and self.failure:
             raise self.failure
-        return as_stored(self.collection).find(query, fields)
+        return self.collection.find_raw_batches(query, fields)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from ..domain.model import EventState, Transition, TransitionType
 from ..domain.rows import Row
 from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
-from .checksums import CODEC_OPTIONS, as_stored, with_checksum
+from .checksums import CODEC_OPTIONS, with_checksum
 from .documents import commit_document, ledger_id
 from .inserts import SharedInserts
 from .keys import KnownKeys
@@ -67,9 +67,8 @@ class Ledger:
         recent_commits: RecentCommits | None = None,
     ) -> None:
         self._collection = collection
-        self._stored = as_stored(collection)
         self._inserts = SharedInserts(collection, clock)
-        self._first_pages = FirstPages(self._stored, clock)
+        self._first_pages = FirstPages(collection, clock)
         self._known_keys = KnownKeys(collection, clock)
         self._clock = clock
         self._new_nonce = new_nonce
@@ -103,7 +102,7 @@ class Ledger:
 
         Raises `LedgerContradiction` for a document that is no commit, or not what was written.
         """
-        pages = Pages(self._stored, self._first_pages, self._clock, Range.of(event_id, after), deadline)
+        pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, after), deadline)
         while not pages.are_read:
             with _told_as_contradiction(event_id, pages.left.after_id):
                 page = rows_of(pages.read_next())

@@ -15,7 +15,7 @@ from pymongo.collection import Collection
 
 from ..clock import Clock
 from ..errors import LedgerDamaged
-from .checksums import CHECKSUM, FIELDS, as_stored, checked, with_checksum
+from .checksums import CHECKSUM, FIELDS, find_checked, with_checksum
 from .documents import ledger_id
 from .retries import retried
 
@@ -33,7 +33,6 @@ class Names:
 
     def __init__(self, collection: Collection[Document], clock: Clock) -> None:
         self._collection = collection
-        self._stored = as_stored(collection)
         self._clock = clock
 
     def events_naming(self, user_id: str, deadline: float) -> list[str]:
@@ -51,7 +50,7 @@ class Names:
 
         def read_page() -> list[Document]:
             wanted = {"_id": {"$gt": after_id, "$lte": last_id}, **_naming(user_id)}
-            return [checked(each) for each in self._stored.find(wanted, FIELDS).sort("_id", 1).limit(PAGE_COMMITS)]
+            return find_checked(self._collection, wanted, PAGE_COMMITS)
 
         try:
             while page := self._retried(read_page, deadline):

@@ -17,7 +17,7 @@ from pymongo.collection import Collection
 
 from ..clock import TURN_S, Clock
 from ..errors import StorageUnavailable
-from .checksums import FIELDS, checked
+from .checksums import find_checked
 from .documents import ledger_id
 from .retries import retried
 from .sharing import Share, Sharing
@@ -31,12 +31,9 @@ FIRST_PAGE_COMMITS = 50
 
 
 class FirstPages:
-    """What is new in events, for many readers at once. Safe to share between threads.
+    """What is new in events, for many readers at once. Safe to share between threads."""
 
-    `collection` comes from `as_stored`, here and below, so that what is read is checked.
-    """
-
-    def __init__(self, collection: Collection[Any], clock: Clock) -> None:
+    def __init__(self, collection: Collection[Document], clock: Clock) -> None:
         self._collection = collection
         self._sharing = Sharing(clock, self._read, personal=(InvalidBSON,))
 
@@ -59,7 +56,7 @@ class FirstPages:
             batch[0].given = read_page(self._collection, batch[0].asked, size)
             return
         query = {"$or": [each.asked.query for each in batch]}
-        page = [checked(each) for each in self._collection.find(query, FIELDS).limit(size).batch_size(size)]
+        page = find_checked(self._collection, query, size, in_order=False)
         if len(page) < size:
             page.sort(key=itemgetter("_id"))
             for each in {each.asked.end_id: each for each in batch}.values():
@@ -74,7 +71,7 @@ class Pages:
 
     def __init__(
         self,
-        collection: Collection[Any],
+        collection: Collection[Document],
         first_pages: FirstPages,
         clock: Clock,
         wanted: Range,
@@ -170,11 +167,9 @@ class Range:
         return self.after_id < commit_id < self.end_id
 
 
-def read_page(collection: Collection[Any], wanted: Range, size: int) -> list[Document]:
+def read_page(collection: Collection[Document], wanted: Range, size: int) -> list[Document]:
     """The first `size` commits of a range."""
-    # Without a batch size the server sends 101 documents at first and is asked again for the others.
-    found = collection.find(wanted.query, FIELDS).sort("_id", 1).limit(size).batch_size(size)
-    return [checked(each) for each in found]
+    return find_checked(collection, wanted.query, size)
 
 
 def first_page_size() -> int:

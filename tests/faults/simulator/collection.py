@@ -11,7 +11,7 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from pymongo import _csot
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, NetworkTimeout, NotPrimaryError
@@ -127,9 +127,9 @@ class SimulatedCollection:
         self._set = replica_set
         self._scheduler = scheduler
 
-    def with_options(self, **options: Any) -> SimulatedCollection:
-        """The same: documents are not bytes here, and nothing damages them."""
-        return self
+    def find_raw_batches(self, *_: Any) -> NoReturn:
+        """There are none: documents are not bytes here, and nothing damages them."""
+        raise NotImplementedError
 
     def insert_one(self, document: Document) -> None:
         """w: majority. Raises DuplicateKeyError, or an error after which nobody knows."""
