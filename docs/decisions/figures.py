@@ -271,7 +271,7 @@ def state(bench: Bench) -> None:
 
 
 def cold(bench: Bench) -> None:
-    """Over HTTP: a worker meets events with a long ledger for the first time, and what they take of its memory."""
+    """Over HTTP: new workers meet events with a long ledger, one each, and what it takes of their memory."""
     with bench.database() as database:
         manager_module.TicketManager(CountingLedger(database), SystemClock()).execute(
             Initialize(event_id="other", name="Other", total_tickets=1)
@@ -280,11 +280,12 @@ def cold(bench: Bench) -> None:
         lengths = [(bench.times(count), commit, keys) for count, commit, keys in kinds]
         for number, (count, commit, keys) in enumerate(lengths):
             insert_long_ledger(database, f"e{number}", count, commit, keys)
-        with one_worker(bench.uri) as (url, pid):
-            get_status(url, "other")
-            line("a worker that has only started", f"{resident_mb(pid):.0f} MB")
-            for number, (count, commit, keys) in enumerate(lengths):
+        for number, (count, commit, keys) in enumerate(lengths):
+            with one_worker(bench.uri) as (url, pid):
+                get_status(url, "other")
                 before_mb, before_s = resident_mb(pid), processor_s(pid)
+                if number == 0:
+                    line("a worker that has only started", f"{before_mb:.0f} MB")
                 seconds, tries, longest_s = first_touch(url, f"e{number}")
                 grown_mb = resident_mb(pid) - before_mb
                 line(

@@ -8,6 +8,7 @@ can compute it as well. Commits of earlier versions have none, and are judged by
 
 from __future__ import annotations
 
+import struct
 import zlib
 from typing import Any
 
@@ -25,16 +26,15 @@ FIELDS = {"transitions": True, CHECKSUM: True}
 CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=False)  # see documents.py
 
 _CHECKSUM_BYTES = 4
-_LENGTH_BYTES = 4  # of a document, in front of it
-# How a checked document ends: this, the checksum and a zero.
-_ELEMENT = b"\x05" + CHECKSUM.encode() + b"\x00" + _CHECKSUM_BYTES.to_bytes(4, "little") + b"\x00"
-_END_BYTES = len(_ELEMENT) + _CHECKSUM_BYTES + 1
+_LENGTH = struct.Struct("<i")  # of a document, in front of it
+# How a document ends: with the type of the last field, its name, length and subtype, the checksum and a zero.
+_END_BYTES = 1 + len(CHECKSUM) + 1 + 4 + 1 + _CHECKSUM_BYTES + 1
 
 
 def with_checksum(document: Document) -> Document:
     """The commit with its checksum, or with its new one."""
     content = bson.encode({"_id": document["_id"], "transitions": document["transitions"]})
-    return document | {CHECKSUM: _checksum(content[_LENGTH_BYTES:-1])}
+    return document | {CHECKSUM: _checksum(content[_LENGTH.size : -1])}
 
 
 def find_checked(
@@ -65,11 +65,9 @@ def checked(batch: bytes) -> list[Document]:
     commits = bson.decode_all(batch, CODEC_OPTIONS)
     view, start = memoryview(batch), 0
     for commit in commits:
-        end = start + int.from_bytes(view[start : start + _LENGTH_BYTES], "little")
-        if CHECKSUM in commit:
-            content = view[start + _LENGTH_BYTES : end - _END_BYTES]
-            if view[end - _END_BYTES : end] != _ELEMENT + _checksum(content) + b"\x00":
-                raise InvalidBSON(f"{commit.get('_id')!r} is not what was written: its checksum is another")
+        end = start + _LENGTH.unpack_from(batch, start)[0]
+        if CHECKSUM in commit and commit[CHECKSUM] != _checksum(view[start + _LENGTH.size : end - _END_BYTES]):
+            raise InvalidBSON(f"{commit.get('_id')!r} is not what was written: its checksum is another")
         start = end
     return commits
 
