@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from pymongo.collection import Collection
 from pymongo.database import Database
 
-from tests.damage import Damage, changed, garbled, removed
+from tests.damage import Damage, changed, garbled, removed, with_new_checksums
 from ticketing.domain.model import EventStatus
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import catalog
@@ -166,11 +167,11 @@ def test_no_ledger_is_read(api: Api, database: Database[dict[str, Any]]) -> None
 
 
 def test_an_event_of_an_earlier_version_is_listed(api: Api, make_app: MakeApp) -> None:
-    """Its commits have no summary: its ledger is folded, and its status is right all the same."""
+    """Its commits have neither summary nor checksum: its ledger is folded, and its status is right all the same."""
     for event_id in ("left", "sold-out"):
         api.initialize(1, event_id)
     api.book("ada", event_id="sold-out")
-    api.services.database["ledger"].update_many({}, {"$unset": {"after": ""}})
+    api.services.database["ledger"].update_many({}, {"$unset": {"after": "", "checksum": ""}})
     worker = Api(make_app())
     assert pages(worker) == [api.get(f"/events/{event_id}").json for event_id in ("left", "sold-out")]
     assert (listed(worker, status="on_sale"), listed(worker, status="sold_out")) == (["left"], ["sold-out"])
@@ -184,6 +185,11 @@ def test_too_many_of_them_are_an_error_that_passes(api: Api, monkeypatch: pytest
     refused(api.get("/events"), 503, "storage_unavailable")
 
 
+def without_summaries(ledger: Collection[dict[str, Any]], event_id: str) -> None:
+    """Something else stands in their place."""
+    ledger.update_many({"event_id": event_id}, {"$set": {"after": 3}})
+
+
 def test_a_damaged_event_keeps_no_other_from_being_listed(
     app: Flask, make_app: MakeApp, database: Database[dict[str, Any]]
 ) -> None:
@@ -195,8 +201,10 @@ def test_a_damaged_event_keeps_no_other_from_being_listed(
         "of-another-name": changed(1, event__name=7),
         "without-details": changed(1, event="none"),
         "with-a-word-for-a-time": changed(1, event__starts_at="soon"),
-        "without-a-summary": lambda ledger, event_id: ledger.update_many(
-            {"event_id": event_id}, {"$set": {"after": 3}}
+        "with-a-wrong-summary": without_summaries,
+        "without-a-summary": lambda ledger, event_id: (
+            without_summaries(ledger, event_id),
+            with_new_checksums(ledger, event_id),
         ),
     }
     for event_id in (*damages, "sound"):

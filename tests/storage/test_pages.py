@@ -40,12 +40,12 @@ class Watched(FirstWaits):
         self.collection = collection
         self.failure: Exception | None = None
 
-    def find_raw_batches(self, query: Document, fields: Document) -> Any:
+    def find_raw_batches(self, query: Document) -> Any:
         """The commits that match."""
         self.pass_with(len(query.get("$or", ["one"])))
         if "$or" in query and self.failure:
             raise self.failure
-        return self.collection.find_raw_batches(query, fields)
+        return self.collection.find_raw_batches(query)
 
 
 @pytest.fixture

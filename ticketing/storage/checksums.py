@@ -1,7 +1,7 @@
 """The checksum of a commit: what stands in the ledger is what was written there, or its event is refused.
 
 A fold refuses what it cannot go on from, but a changed name or price makes as much sense as the right one. So each
-commit says a CRC-32 of its BSON, as the logs of databases do: of the `_id` and of all its transitions, without the
+commit says in its last field a CRC-32 of its BSON, as the logs of databases do: of all fields before it, without the
 length in front of them and the zero behind. It tells disks that forget and hands that slip; whoever means to deceive
 can compute it as well. Commits of earlier versions have none, and are judged by what they say.
 """
@@ -20,9 +20,6 @@ from pymongo.collection import Collection
 Document = dict[str, Any]
 
 CHECKSUM = "checksum"
-FIELDS = {"transitions": True, CHECKSUM: True}
-"""What to ask for in order to check a commit; MongoDB gives them in the order in which they were written."""
-
 CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=False)  # see documents.py
 
 _CHECKSUM_BYTES = 4
@@ -33,21 +30,21 @@ _END_BYTES = 1 + len(CHECKSUM) + 1 + 4 + 1 + _CHECKSUM_BYTES + 1
 
 def with_checksum(document: Document) -> Document:
     """The commit with its checksum, or with its new one."""
-    content = bson.encode({"_id": document["_id"], "transitions": document["transitions"]})
-    return document | {CHECKSUM: _checksum(content[_LENGTH.size : -1])}
+    fields = {name: value for name, value in document.items() if name != CHECKSUM}
+    return fields | {CHECKSUM: _checksum(bson.encode(fields)[_LENGTH.size : -1])}
 
 
 def find_checked(
     collection: Collection[Document], query: Document, limit: int, *, in_order: bool = True
 ) -> list[Document]:
-    """The `FIELDS` of `limit` commits at most, the first ones by their `_id` or any, each of them what was written.
+    """`limit` commits at most, the first ones by their `_id` or any, each of them what was written.
 
     Raises what the driver raises, and `InvalidBSON` for a commit that cannot be decoded, or is not what was written.
     """
     try:
-        found: Any = collection.find_raw_batches(query, FIELDS)
+        found: Any = collection.find_raw_batches(query)
     except NotImplementedError:  # mongomock has no bytes, and nothing to check
-        found = collection.find(query, FIELDS)
+        found = collection.find(query)
     if in_order:
         found = found.sort("_id", 1)
     # Without a batch size the server sends 101 documents at first and is asked again for the others.

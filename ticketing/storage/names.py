@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bson.errors import InvalidBSON
-from pymongo import UpdateOne
+from pymongo import ReplaceOne
 from pymongo.collection import Collection
 
 from ..clock import Clock
 from ..errors import LedgerDamaged
-from .checksums import CHECKSUM, FIELDS, find_checked, with_checksum
+from .checksums import CHECKSUM, find_checked, with_checksum
 from .documents import ledger_id
 from .retries import retried
 
@@ -59,7 +59,7 @@ class Names:
         except (InvalidBSON, AttributeError, LookupError, TypeError) as error:
             raise LedgerDamaged(event_id, str(error)) from error
 
-    def _write(self, updates: list[UpdateOne], deadline: float) -> bool:
+    def _write(self, updates: list[ReplaceOne[Document]], deadline: float) -> bool:
         """Whether all of them were made. A commit from which another name was erased meanwhile must be read again."""
         written = self._retried(lambda: self._collection.bulk_write(updates, ordered=False), deadline)
         return written.matched_count == len(updates)
@@ -72,7 +72,7 @@ def _naming(user_id: str) -> Document:
     return {"$or": [{"transitions.orders.user_id": user_id}, {"transitions.by": user_id}]}
 
 
-def _update(commit: Document, version: int, user_id: str, pseudonym: str) -> UpdateOne:
+def _update(commit: Document, version: int, user_id: str, pseudonym: str) -> ReplaceOne[Document]:
     """The replacement of one commit, as long as it is what was read."""
     known = {"_id": commit["_id"], CHECKSUM: commit.get(CHECKSUM)}
     for transition in commit["transitions"]:
@@ -80,8 +80,7 @@ def _update(commit: Document, version: int, user_id: str, pseudonym: str) -> Upd
             _replace(transition, "by", user_id, pseudonym)
             for change in transition.get("orders", ()):
                 _replace(change, "user_id", user_id, pseudonym)
-    changed = with_checksum(commit)
-    return UpdateOne(known, {"$set": {name: changed[name] for name in FIELDS}})
+    return ReplaceOne(known, with_checksum(commit))
 
 
 def _replace(fields: Document, name: str, value: str, by: str) -> None:

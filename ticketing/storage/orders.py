@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 
 from ..clock import Clock
@@ -59,5 +60,5 @@ class Orders:
         found = retried(self._clock, deadline, lambda: list(self._ledger.aggregate(pipeline)), "history of an order")
         try:
             return transitions_of([each["transitions"] for each in found])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
             raise LedgerContradiction(f"event {event_id!r}: a commit that names {order_id}: {error!r}") from error
