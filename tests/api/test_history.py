@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 from pymongo.database import Database
 
+from tests.damage import garbled
 from ticketing.api.auth import Role
 from ticketing.audit import audit
 from ticketing.domain.fold import LedgerContradiction
@@ -163,6 +164,14 @@ def test_a_commit_that_was_damaged_since(api: Api) -> None:
     assert event_id.modified_count == 1
     with pytest.raises(LedgerContradiction):
         api.services.orders.transitions_of(EVENT_ID, order_id, 2, api.services.clock.monotonic() + 1)
+
+
+@pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+def test_a_commit_that_cannot_be_decoded_any_more(api: Api) -> None:
+    """503, though the state of the event is still in memory."""
+    order_id = book(api, ADA)
+    garbled(2)(api.services.database["ledger"], EVENT_ID)
+    refused(api.client.get(f"/orders/{order_id}/history", auth=ADA), 503, "ledger_damaged")
 
 
 def test_one_id_leads_to_no_other(api: Api) -> None:

@@ -57,8 +57,8 @@ class Orders:
             {"$match": naming},
             {"$project": {"transitions": 1}},
         ]
-        found = retried(self._clock, deadline, lambda: list(self._ledger.aggregate(pipeline)), "history of an order")
         try:
+            found = retried(self._clock, deadline, lambda: list(self._ledger.aggregate(pipeline)), "order's history")
             return transitions_of([each["transitions"] for each in found])
         except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
             raise LedgerContradiction(f"event {event_id!r}: a commit that names {order_id}: {error!r}") from error
