@@ -187,10 +187,7 @@ class _Replay:
         nonce = document.get("nonce")
         if not isinstance(nonce, bytes) or len(nonce) != 16:
             self.find("has no nonce of 16 bytes")
-        *names, last_name = document
-        written = bson.encode({name: document[name] for name in names})[4:-1]
-        is_told = "checksum" in document
-        if is_told and (last_name != "checksum" or document["checksum"] != zlib.crc32(written).to_bytes(4)):
+        if "checksum" in document and not _agrees_with_checksum(document):
             self.find("does not agree with its checksum: it is not what was written")
 
     def _check_summary(self, after: Any) -> None:
@@ -638,6 +635,13 @@ _NEXT = {"waiting": ("confirmed", "cancelled"), "confirmed": ("cancelled",), "ca
 def _is_number(value: Any) -> TypeGuard[int]:
     """A count from 1 on. A bool is none, though Python takes it for an int."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _agrees_with_checksum(document: Document) -> bool:
+    """Whether its last field is the CRC-32 of the BSON of all fields before it, without length and final zero."""
+    *names, last_name = document
+    written = bson.encode({name: document[name] for name in names})[4:-1]
+    return last_name == "checksum" and bool(document["checksum"] == zlib.crc32(written).to_bytes(4))
 
 
 def _is_text(value: Any) -> bool:
