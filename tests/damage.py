@@ -41,17 +41,18 @@ def doubled(version: int, under: int) -> Damage:
     return damage
 
 
-def garbled(version: int) -> Damage:
-    """A text in the commit of a version is no UTF-8 any more: BSON that a driver cannot decode."""
+def garbled(version: int, field: str = "type") -> Damage:
+    """A text in the commit of a version ends in what is no UTF-8: BSON that a driver cannot decode."""
 
     def damage(ledger: Collection[Document], event_id: str) -> None:
         place = {"_id": ledger_id(event_id, version)}
         raw = ledger.with_options(codec_options=_RAW)
         document = raw.find_one_and_delete(place)
         assert document is not None
-        kind = b"\x02type\x00"
+        name = b"\x02" + field.encode() + b"\x00"
         content = bytearray(document.raw)
-        content[content.index(kind) + len(kind) + 4] = 0xFF  # after the length of the text
+        length_at = content.index(name) + len(name)
+        content[length_at + 4 + int.from_bytes(content[length_at : length_at + 4], "little") - 2] = 0xFF
         raw.insert_one(RawBSONDocument(bytes(content)))
 
     return damage

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from pymongo.database import Database
 
-from tests.damage import removed
+from tests.damage import garbled, removed
 from ticketing.api.auth import Role
 from ticketing.storage.ledger import ledger_collection
 
@@ -128,6 +128,13 @@ def test_a_damaged_event_is_left_out(api: Api, make_app: MakeApp, database: Data
     """The orders in all others are found."""
     removed(1)(ledger_collection(database), "a-b")
     assert events_of(found(Api(make_app()), ADA)) == ["a", "a", "a", "ab", "b"]
+
+
+def test_an_id_that_is_no_text_is_left_out(api: Api, make_app: MakeApp, database: Database[dict[str, Any]]) -> None:
+    """The user's other orders are found, also with the event's damage still unknown to the worker."""
+    garbled(2, "order_id")(ledger_collection(database), "a-b")
+    for worker in (api, Api(make_app())):
+        assert [each for each in events_of(found(worker, ADA)) if each != "a-b"] == ["a", "a", "a", "ab", "b"]
 
 
 def test_an_index_finds_them(api: Api, database: Database[dict[str, Any]]) -> None:

@@ -22,7 +22,8 @@ from .retries import retried
 T = TypeVar("T")
 Document = dict[str, Any]
 
-PAGE_COMMITS = 200  # are changed by one command
+# Are changed by one command. However large they are, it is done within one try: the next page goes on from there.
+PAGE_COMMITS = 50
 
 
 class Names:

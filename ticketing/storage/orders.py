@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 
@@ -40,7 +41,10 @@ class Orders:
             {"$sort": {"_id": 1}},
             {"$limit": limit},
         ]
-        found = retried(self._clock, deadline, lambda: list(self._ledger.aggregate(pipeline)), "orders of a user")
+        # What is no UTF-8 is no order's id, and must not keep the user's others from being listed.
+        options = CodecOptions[Document](unicode_decode_error_handler="replace")
+        ledger = self._ledger.with_options(codec_options=options)
+        found = retried(self._clock, deadline, lambda: list(ledger.aggregate(pipeline)), "orders of a user")
         return [str(each["_id"]) for each in found]
 
     def transitions_of(self, event_id: str, order_id: str, until: int, deadline: float) -> list[Transition]:
