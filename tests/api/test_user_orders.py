@@ -132,7 +132,7 @@ def test_a_damaged_event_is_left_out(api: Api, make_app: MakeApp, database: Data
 
 def test_an_id_that_is_no_text_is_left_out(api: Api, make_app: MakeApp, database: Database[dict[str, Any]]) -> None:
     """The user's other orders are found, also with the event's damage still unknown to the worker."""
-    garbled(2, "order_id")(ledger_collection(database), "a-b")
+    garbled(3, "order_id")(ledger_collection(database), "a-b")
     for worker in (api, Api(make_app())):
         assert [each for each in events_of(found(worker, ADA)) if each != "a-b"] == ["a", "a", "a", "ab", "b"]
 
