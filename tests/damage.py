@@ -30,6 +30,11 @@ def changed(version: int, /, **fields: Any) -> Damage:
     return lambda ledger, event_id: ledger.update_one({"_id": ledger_id(event_id, version)}, {"$set": values})
 
 
+def described(version: int, /, **fields: Any) -> Damage:
+    """Fields of the commit of a version itself, beside its transitions, have other values."""
+    return lambda ledger, event_id: ledger.update_one({"_id": ledger_id(event_id, version)}, {"$set": fields})
+
+
 def doubled(version: int, under: int) -> Damage:
     """The commit of a version stands there once more, under the `_id` of another version."""
 
@@ -64,6 +69,7 @@ def with_new_checksums(ledger: Collection[Document], event_id: str) -> None:
         ledger.replace_one({"_id": document["_id"]}, with_checksum(document))
 
 
-def exact(ledger: Collection[Document]) -> list[bytes]:
-    """All documents as they are stored, byte for byte, in the order of their `_id`."""
-    return [bytes(document.raw) for document in ledger.with_options(codec_options=_RAW).find().sort("_id", 1)]
+def exact(ledger: Collection[Document], event_id: str | None = None) -> list[bytes]:
+    """All documents, or those of an event, as they are stored, byte for byte, in the order of their `_id`."""
+    query = {"_id": {"$gte": f"{event_id}:", "$lt": f"{event_id};"}} if event_id else {}
+    return [bytes(document.raw) for document in ledger.with_options(codec_options=_RAW).find(query).sort("_id", 1)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from mmap import mmap
 from typing import Any
@@ -12,11 +13,13 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from flask import Flask
 
+from tests.damage import Damage, changed, described, exact, garbled
 from ticketing.accounts import RECENT_S
 from ticketing.api.auth import Role
 from ticketing.audit import audit
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import recent
+from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.names import Names
 from ticketing.storage.recent import RecentCommits
 from ticketing.storage.webhooks import Subscription, Webhooks
@@ -319,6 +322,48 @@ def test_who_takes_the_name_at_once(api: Api, make_app: MakeApp, monkeypatch: py
     in_order(api)
     for reader in (api, Api(make_app())):
         assert [order["order_id"] for order in orders(reader) if order["user_id"] == "ben"] == late
+
+
+def own_commit(api: Api) -> Json:
+    """The commit of Ada's last booking in the first of her events, whose transitions have one each."""
+    ledger = api.services.database["ledger"]
+    [*_, last] = ledger.find({"event_id": EVENT_ID, "transitions.orders.user_id": ADA[0]}).sort("first", 1)
+    return dict(last)
+
+
+DAMAGES: dict[str, Callable[[int], Damage]] = {
+    "another-price": lambda version: changed(version, orders__0__unit_price="5.00"),
+    "another-event": lambda version: described(version, event_id="nowhere"),
+    "not-decodable": lambda version: garbled(version, "event_id"),
+}
+
+
+@pytest.mark.parametrize("knows_it", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_in_one_event_holds_up_no_other(
+    api: Api, make_app: MakeApp, caplog: pytest.LogCaptureFixture, damage: str, knows_it: bool
+) -> None:
+    """It is told and logged, the account and what is damaged are left as they are, and when that has been repaired the
+    rest of the erasure is done, with the same pseudonym."""
+    ledger, commit = ledger_collection(api.services.database), own_commit(api)
+    DAMAGES[damage](commit["first"])(ledger, EVENT_ID)
+    damaged = exact(ledger, EVENT_ID)
+    worker = api if knows_it else Api(make_app())
+    answer = refused(worker.client.delete("/users/me", auth=ADA), 503, "ledger_damaged")
+    assert EVENT_ID in answer["detail"]
+    assert [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert damaged[commit["first"] - 1] in exact(ledger, EVENT_ID)
+    pseudonyms = {order["user_id"] for order in orders(worker, "opera")} - {"ben"}
+    assert ADA[0] not in pseudonyms
+    assert places(worker, ADA[0]) == ["ledger", "sessions", "users"]
+    refused(worker.post("/book", {"event_id": "play"}, auth=ADA), 401, "unauthorized")
+
+    ledger.replace_one({"_id": commit["_id"]}, commit)
+    there = Api(make_app())
+    assert there.client.delete("/users/me", auth=ADA).status_code == 204
+    assert places(there, ADA[0]) == []
+    in_order(there)
+    assert {order["user_id"] for order in orders(there)} == pseudonyms | {"ben"}
 
 
 def test_without_replacing_the_name(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,18 @@ def assert_sound(collection: Collection[Document]) -> None:
     assert collection.count_documents({CHECKSUM: {"$exists": True}}) == collection.count_documents({})
 
 
+def test_events_naming(collection: Collection[Document]) -> None:
+    """By the ids of the commits: one that says another event is damage of its own event. What is no commit has none."""
+    collection.update_one({"first": 1}, {"$set": {"event_id": "nowhere"}})
+    opera = Rehearsal(2, "opera")
+    opera.book("ada")
+    collection.insert_one(commit_document("opera", opera.transitions, b"n" * 16))
+    collection.insert_one({"transitions": [{"by": "ada"}]})  # its id is no text
+    names, deadline = Names(collection, FakeClock()), FakeClock().monotonic() + 5
+    assert names.events_naming("ada", deadline) == [EVENT_ID, "opera"]
+    assert names.events_naming("zoe", deadline) == []
+
+
 @pytest.mark.parametrize("page_commits", [1, 2, 200])
 def test_a_name_is_replaced_up_to_a_version(
     collection: Collection[Document], monkeypatch: pytest.MonkeyPatch, page_commits: int

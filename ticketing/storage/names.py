@@ -38,8 +38,11 @@ class Names:
 
     def events_naming(self, user_id: str, deadline: float) -> list[str]:
         """The events with orders of this user, or with changes that he made."""
-        found: list[str] = self._retried(lambda: self._collection.distinct("event_id", _naming(user_id)), deadline)
-        return sorted(found)
+        # By `_id`, where a reader of the event finds them: that a commit says another event is damage, for him to tell.
+        event_id = {"$arrayElemAt": [{"$split": ["$_id", ":"]}, 0]}
+        steps = [{"$match": {"_id": {"$type": "string"}, **_naming(user_id)}}, {"$group": {"_id": event_id}}]
+        found = self._retried(lambda: list(self._collection.aggregate(steps)), deadline)
+        return sorted(each["_id"] for each in found)
 
     def replace(self, event_id: str, version: int, user_id: str, pseudonym: str, deadline: float) -> None:
         """Put the pseudonym in the place of the name, in the transitions of this event up to a version.
