@@ -66,7 +66,7 @@ class Sharing(Generic[Asked, Given]):
         `deadline` is a time on the clock's `monotonic()`. Raises what the command raises, and `NetworkTimeout` where
         whoever asked for all did not come back in time: then it is unknown whether it was carried out.
         """
-        mine = Share[Asked, Given](asked, self._clock.signal())
+        mine: Share[Asked, Given] = Share(asked, self._clock.signal())
         if attempt_s(self._clock, deadline) < SHARING_S_MIN:
             self._command([mine])
         else:
