@@ -171,6 +171,14 @@ class TicketManager:
             raise EventNotFound(event_id)
         return state
 
+    def doubt(self, damage: LedgerDamaged) -> None:
+        """Somebody else has met damage in what is in memory here: refuse the event for now, then read it anew."""
+        with self._lock:
+            self._note_damage(damage.event_id, damage.finding)
+            queue = self._queues.get(damage.event_id)
+            if queue is not None and not queue.has_leader:  # else when all who wait in it have been answered
+                self._forget(queue)
+
     def _request(
         self, event_id: str, command: Command | None = None, *, within_s: float | None = None
     ) -> _Request:
@@ -233,8 +241,12 @@ class TicketManager:
     def _remember_damage(self, queue: _EventQueue, batch: list[_Request], finding: str) -> None:
         """From now on the event is refused; who came meanwhile joins the batch, and need not look again."""
         with self._lock:
-            self._damage[queue.event_id] = (finding, self._clock.monotonic() + DAMAGE_REMEMBERED_S)
+            self._note_damage(queue.event_id, finding)
             batch += self._emptied(queue)
+
+    def _note_damage(self, event_id: str, finding: str) -> None:
+        log.critical("ledger damaged, event not served", extra={"event_id": event_id, "finding": finding})
+        self._damage[event_id] = (finding, self._clock.monotonic() + DAMAGE_REMEMBERED_S)
 
     def _note_storage(self, is_away: bool) -> None:
         """After a success all are let in again. After a failure the next request tries at once, then one a second."""
@@ -334,7 +346,7 @@ class TicketManager:
             successor.signal.set()
         else:
             queue.has_leader = False
-            if queue.state.event is None:
+            if queue.state.event is None or queue.event_id in self._damage:
                 self._forget(queue)
 
     # A batch: decide, write, answer.
@@ -400,7 +412,7 @@ class TicketManager:
             except LedgerContradiction as contradiction:
                 self._fold_anew(queue, deadline, contradiction)
             if queue.state.version >= at_least:
-                queue.is_settled = True
+                queue.is_settled, queue.is_read_anew = True, False
                 return queue.state.version != before
         raise StorageUnavailable
 
@@ -418,16 +430,20 @@ class TicketManager:
         self._keep(queue, folding.state())
 
     def _fold_anew(self, queue: _EventQueue, deadline: float, contradiction: LedgerContradiction) -> None:
-        """Once more from the first transition. What contradicts itself even then is damaged."""
-        log.error("ledger contradiction, reading it anew", extra={"finding": str(contradiction)})
-        queue.is_settled = False  # an empty state must not be decided on: an `initialize` would fill a hole
-        self._keep(queue, EventState(queue.event_id))
-        try:
-            self._fold_new(queue, deadline)
-        except LedgerContradiction as again:
+        """Once more from the first transition, in several requests if it is long. What contradicts itself even then is
+        damaged."""
+        if not queue.is_read_anew:
+            log.error("ledger contradiction, reading it anew", extra={"finding": str(contradiction)})
+            queue.is_read_anew = True
+            queue.is_settled = False  # an empty state must not be decided on: an `initialize` would fill a hole
             self._keep(queue, EventState(queue.event_id))
-            log.critical("ledger damaged, event not served", extra={"finding": str(again)})
-            raise LedgerDamaged(queue.event_id, str(again)) from again
+            try:
+                self._fold_new(queue, deadline)
+                return
+            except LedgerContradiction as again:
+                contradiction = again
+        self._keep(queue, EventState(queue.event_id))
+        raise LedgerDamaged(queue.event_id, str(contradiction)) from contradiction
 
     def _find_keys_of_other_events(
         self, queue: _EventQueue, batch: Sequence[_Request], deadline: float
@@ -502,7 +518,7 @@ class _Request:
 class _EventQueue:
     """One event in this process: its state, who waits for it, and whether one of them leads."""
 
-    __slots__ = ("event_id", "has_leader", "is_crowded", "is_settled", "requests", "state")
+    __slots__ = ("event_id", "has_leader", "is_crowded", "is_read_anew", "is_settled", "requests", "state")
 
     def __init__(self, event_id: str) -> None:
         self.event_id = event_id
@@ -513,6 +529,8 @@ class _EventQueue:
         # False while a commit of ours may be in the ledger unseen, and at first: the next leader reads before
         # it decides.
         self.is_settled = False
+        # While all of the state is from the ledger, read from its beginning because a fold had met a contradiction.
+        self.is_read_anew = False
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.domain.rehearsal import observed
 from ticketing.domain.model import Transition
-from ticketing.errors import StorageUnavailable
+from ticketing.errors import LedgerDamaged, StorageUnavailable
 from ticketing.manager import TicketManager
 
 from .stage import Gate, LossyLedger, WatchedClock, assert_nothing_is_left_behind, booking, opening
@@ -119,4 +119,22 @@ def test_a_ledger_too_long_for_one_deadline_is_read_bit_by_bit(clock: WatchedClo
     ledger.interrupted_after = None
     assert observed(manager.state_of("a")) == observed(wrote.state_of("a"))
     assert ledger.reads[:3] == [("a", 0), ("a", 4), ("a", 8)]
+    assert_nothing_is_left_behind(manager)
+
+
+def test_damage_in_a_ledger_too_long_for_one_deadline_is_found(clock: WatchedClock) -> None:
+    """Read anew bit by bit as well: the second time that the fold comes to a stop is the verdict."""
+    ledger = InterruptedLedger()
+    managed(ledger, clock, events_kept=5)
+    ledger.commits["a"].pop(-2)
+    manager = TicketManager(ledger, clock)
+    ledger.interrupted_after = 4
+    outcomes: list[type[Exception]] = []
+    while outcomes[-1:] != [LedgerDamaged] and len(outcomes) < 20:
+        with pytest.raises((StorageUnavailable, LedgerDamaged)) as caught:
+            manager.state_of("a")
+        outcomes.append(caught.type)
+    assert outcomes[:3] == [StorageUnavailable] * 3
+    assert outcomes[-1] is LedgerDamaged
+    assert [place for _, place in ledger.reads].count(0) == 2
     assert_nothing_is_left_behind(manager)

@@ -454,6 +454,42 @@ def test_a_repaired_ledger_is_served_again() -> None:
     assert manager._damage == {}
 
 
+def test_damage_that_somebody_else_has_met() -> None:
+    """Behind what the worker has in memory: the event is refused, and read anew before it is served again."""
+    ledger, clock = MemoryLedger(), SteppedClock()
+    manager = TicketManager(ledger, clock)
+    manager.execute(opening())
+    manager.execute(booking("ada"))
+    manager.doubt(LedgerDamaged("concert", "somebody has seen it"))
+    with pytest.raises(LedgerDamaged) as caught:
+        manager.execute(booking("ben"))
+    assert caught.value.finding == "somebody has seen it"
+    ledger.reads.clear()
+    clock.passed_s += DAMAGE_REMEMBERED_S
+    manager.execute(booking("ben"))
+    assert ledger.reads == [("concert", 0)]
+    assert_nothing_is_left_behind(manager)
+
+
+def test_damage_that_somebody_else_has_met_while_the_event_is_at_work(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """What was let in before is answered; then the memory goes."""
+    gate = Gate()
+    ledger.appends = [gate]
+    first = pool.submit(manager.execute, booking("ada"))
+    gate.wait_until_reached()
+    second = pool.submit(manager.execute, booking("ben"))
+    clock.wait_until_waiting(1)
+    manager.doubt(LedgerDamaged("concert", "somebody has seen it"))
+    with pytest.raises(LedgerDamaged):
+        manager.execute(booking("cyd"))
+    gate.is_open.set()
+    assert first.result().order is not None and second.result().order is not None
+    assert "concert" not in manager._queues
+    assert_nothing_is_left_behind(manager)
+
+
 def test_who_waits_while_a_damage_is_found_is_refused_with_it(
     clock: WatchedClock, pool: ThreadPoolExecutor
 ) -> None:
