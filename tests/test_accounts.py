@@ -103,7 +103,7 @@ def test_a_change_is_felt_at_once_where_it_was_made(accounts: Accounts) -> None:
     changed = accounts.change(account, role=Role.ADMIN)
     assert changed is not None and accounts.recent("ada") == changed
     assert accounts.still("ada", account.stamp) is None
-    accounts.remove("ada")
+    accounts.remove(changed)
     assert accounts.recent("ada") is None
 
 

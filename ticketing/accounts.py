@@ -58,8 +58,8 @@ class Users(Protocol):
     def replace(self, account: Account, stamp: str, deadline: float) -> bool:
         """Write an account in the place of itself as it was with `stamp`. False: it was changed meanwhile."""
 
-    def remove(self, user_id: str, deadline: float) -> None:
-        """Forget an account."""
+    def remove(self, account: Account, deadline: float) -> None:
+        """Forget an account that is being erased, if nobody else has its name by now."""
 
 
 def new_stamp() -> str:
@@ -129,12 +129,19 @@ class Accounts:
         return self._users.find_by_key(key, self._within(LOOKUP_DEADLINE_S, deadline))
 
     def register(
-        self, user_id: str, role: Role, password_hash: str, deadline: float = math.inf, *, key: bytes | None = None
+        self,
+        user_id: str,
+        role: Role,
+        password_hash: str,
+        deadline: float = math.inf,
+        *,
+        key: bytes | None = None,
+        pseudonym: str | None = None,
     ) -> Account | None:
         """A new account; None when the name is taken. `key` is the digest of the request's Idempotency-Key."""
         if self.is_first_admin(user_id):
             return None
-        account = Account(user_id, role, password_hash, new_stamp(), key=key)
+        account = Account(user_id, role, password_hash, new_stamp(), pseudonym, key)
         added = self._users.add(account, self._within(CHANGE_DEADLINE_S, deadline))
         self.forget(user_id)
         return account if added else None
@@ -164,10 +171,10 @@ class Accounts:
         self.forget(account.user_id)
         return changed if replaced else None
 
-    def remove(self, user_id: str, deadline: float = math.inf) -> None:
-        """Forget an account for good, if there is one."""
-        self._users.remove(user_id, self._within(CHANGE_DEADLINE_S, deadline))
-        self.forget(user_id)
+    def remove(self, account: Account, deadline: float = math.inf) -> None:
+        """Forget an account that is being erased, if nobody else has its name by now."""
+        self._users.remove(account, self._within(CHANGE_DEADLINE_S, deadline))
+        self.forget(account.user_id)
 
     def forget(self, user_id: str) -> None:
         """Take nothing from memory about this user the next time."""

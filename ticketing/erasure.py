@@ -2,7 +2,8 @@
 
 In this order, so that whatever is interrupted can be repeated, and ends the same:
 
-    1. the account is marked with the pseudonym, and may do nothing else from now on, in other workers a little later
+    1. the account is marked with the pseudonym, and may do nothing else from now on, in other workers a little later; a
+       name without an account gets one for as long, which nobody has the password of
     2. his webhooks end: he is told of nothing any more
     3. in each event that names the user a transition `pseudonymized` gives his orders to the pseudonym, so that all
        workers forget the name, and then the name is replaced in what was before it: who has it later is another
@@ -13,20 +14,22 @@ An event whose ledger is damaged holds up no other: the fourth step alone waits 
 
 from __future__ import annotations
 
-import logging
 import secrets
 from typing import Protocol
 
 from .accounts import RECENT_S, Accounts
 from .clock import Clock
+from .domain.accounts import Account, Role
 from .domain.commands import Pseudonymize
-from .errors import LedgerDamaged, StorageUnavailable
+from .errors import EventNotFound, LedgerDamaged, StorageUnavailable
 from .manager import TicketManager
-
-log = logging.getLogger(__name__)
 
 EVENT_S_MIN = 0.5
 """Who has less time left for an event leaves it to the repeat: the manager would take the storage for away."""
+
+
+ROUNDS = 2
+"""In the second one there is as a rule nothing, or what another worker had let in and was slow to write."""
 
 
 class Names(Protocol):
@@ -87,38 +90,73 @@ class Erasure:
         which takes `RECENT_S` more. Raises `StorageUnavailable` past it, and `LedgerDamaged` when all other events have
         been done: then repeat it.
         """
-        account = self._accounts.fresh(user_id, deadline)
-        pseudonym = account and account.pseudonym or new_pseudonym()
-        if account is not None:
-            if account.pseudonym is None and self._accounts.change(account, deadline, pseudonym=pseudonym) is None:
-                return self.erase(user_id, by, deadline)  # somebody has changed it meanwhile: have another look
-            # Until now another worker may have let the user book.
-            self._clock.sleep(RECENT_S)
-            deadline += RECENT_S
-        had_webhooks = self._webhooks.within(self._left_s(deadline)).remove_of(user_id)
-        event_ids = self._names.events_naming(user_id, deadline)
-        damage: LedgerDamaged | None = None
-        for event_id in event_ids:
-            try:
-                self._erase_in(event_id, user_id, pseudonym, by, deadline)
-            except LedgerDamaged as found:
-                log.critical(
-                    "ledger damaged, a name is left in it", extra={"event_id": event_id, "finding": found.finding}
-                )
-                damage = damage or found
-        if damage is not None:
-            raise damage
-        self._sessions.remove_of(user_id, deadline)
-        self._accounts.remove(user_id, deadline)
-        return account is not None or had_webhooks or bool(event_ids)
+        account = self._marked(user_id, deadline)
+        if account is None:
+            return False
+        # Until now another worker may have let the user book.
+        self._clock.sleep(RECENT_S)
+        deadline += RECENT_S
+        self._webhooks.within(self._left_s(deadline)).remove_of(user_id)
+        for _ in range(ROUNDS):
+            self._erase_in_ledgers(account, by, deadline)
+        left = self._names.events_naming(user_id, deadline)
+        if self._is_marked(account, deadline):
+            if left:
+                raise self._doubted(LedgerDamaged(left[0], "a name stands where no reader of the event finds it"))
+            self._sessions.remove_of(user_id, deadline)
+            self._accounts.remove(account, deadline)
+        return True
 
-    def _erase_in(self, event_id: str, user_id: str, pseudonym: str, by: str, deadline: float) -> None:
-        command = Pseudonymize(
-            event_id=event_id, by=pseudonym if by == user_id else by, user_id=user_id, pseudonym=pseudonym
-        )
-        given = self._manager.execute(command, within_s=self._left_s(deadline)).event
+    def _marked(self, user_id: str, deadline: float) -> Account | None:
+        """The account with its pseudonym. None: the name stands nowhere."""
+        account = self._accounts.fresh(user_id, deadline)
+        if account is not None and account.pseudonym is not None:
+            return account
+        if account is not None:
+            marked = self._accounts.change(account, deadline, pseudonym=new_pseudonym())
+        elif self._names.events_naming(user_id, deadline) or self._webhooks.remove_of(user_id):
+            marked = self._accounts.register(user_id, Role.CUSTOMER, "", deadline, pseudonym=new_pseudonym())
+        else:
+            return None
+        return marked or self._marked(user_id, deadline)  # somebody was faster: have another look
+
+    def _is_marked(self, account: Account, deadline: float) -> bool:
+        """Whether it is still there; else another erasure has done it all, and who has the name is somebody else."""
+        now = self._accounts.fresh(account.user_id, deadline)
+        return now is not None and now.pseudonym == account.pseudonym
+
+    def _erase_in_ledgers(self, account: Account, by: str, deadline: float) -> None:
+        """In all events, as far as their ledgers are sound. Raises the first `LedgerDamaged` at the end."""
+        damages: list[LedgerDamaged] = []
+        for event_id in self._names.events_naming(account.user_id, deadline):
+            if not self._is_marked(account, deadline):
+                return
+            try:
+                self._erase_in(event_id, account, by, deadline)
+            except LedgerDamaged as damage:
+                damages.append(damage)
+        if damages:
+            raise damages[0]
+
+    def _erase_in(self, event_id: str, account: Account, by: str, deadline: float) -> None:
+        user_id, pseudonym = account.user_id, account.pseudonym
+        assert pseudonym is not None
+        by = pseudonym if by == user_id else by
+        command = Pseudonymize(event_id=event_id, by=by, user_id=user_id, pseudonym=pseudonym)
+        try:
+            given = self._manager.execute(command, within_s=self._left_s(deadline)).event
+        except EventNotFound as error:
+            raise self._doubted(LedgerDamaged(event_id, "a name stands in a commit of no event")) from error
         assert given is not None
-        self._names.replace(event_id, given.version, user_id, pseudonym, deadline)
+        try:
+            self._names.replace(event_id, given.version, user_id, pseudonym, deadline)
+        except LedgerDamaged as damage:
+            raise self._doubted(damage)
+
+    def _doubted(self, damage: LedgerDamaged) -> LedgerDamaged:
+        """What only this erasure has seen, the manager should know."""
+        self._manager.doubt(damage)
+        return damage
 
     def _left_s(self, deadline: float) -> float:
         """What is left. Raises `StorageUnavailable` where that is too little to learn anything from."""

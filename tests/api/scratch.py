@@ -68,9 +68,10 @@ class FakeUsers:
         self.accounts[account.user_id] = account
         return True
 
-    def remove(self, user_id: str, deadline: float) -> None:
-        """Gone."""
-        self.accounts.pop(user_id, None)
+    def remove(self, account: Account, deadline: float) -> None:
+        """Gone, if it is this one."""
+        if self.accounts.get(account.user_id, account).pseudonym == account.pseudonym:
+            self.accounts.pop(account.user_id, None)
 
 
 def make_app(

@@ -30,6 +30,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "without-a-key": (changed(3, request=0), "has a request without key and fingerprint"),
     "an-event-without-a-limit": (changed(1, event__max_tickets_per_order="ten"), "opens an event without"),
     "doubled-at-the-end": (doubled(3, under=8), "it is doubled or out of turn"),
+    "doubled-before-the-first": (doubled(2, under=0), "it is doubled or out of turn"),
     "doubled-far-behind": (doubled(2, under=900), "it is doubled or out of turn"),
     "not-decodable": (garbled(3), "is of the unknown type"),
 }

@@ -9,6 +9,7 @@ from mmap import mmap
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from flask import Flask
@@ -17,7 +18,10 @@ from tests.damage import Damage, changed, described, exact, garbled
 from ticketing.accounts import RECENT_S
 from ticketing.api.auth import Role
 from ticketing.audit import audit
+from ticketing.domain.commands import Book
 from ticketing.errors import StorageUnavailable
+from ticketing.ids import new_order_id
+from ticketing.manager import DAMAGE_REMEMBERED_S
 from ticketing.storage import recent
 from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.names import Names
@@ -306,22 +310,134 @@ def test_bookings_meanwhile(api: Api, make_app: MakeApp) -> None:
     assert places(api, ADA[0]) == []
 
 
+def test_a_booking_that_was_let_in_long_ago(api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker has let it in before the account was marked, and writes it when its event has been looked at."""
+    there, real_replace = Api(make_app()), Names.replace
+
+    def replace(names: Names, event_id: str, *args: Any) -> None:
+        real_replace(names, event_id, *args)
+        if event_id == "opera":
+            there.services.manager.execute(Book(event_id="play", order_id=new_order_id("play"), user_id=ADA[0]))
+
+    monkeypatch.setattr(Names, "replace", replace)
+    assert api.client.delete("/users/me", auth=ADA).status_code == 204
+    assert len(orders(api, "play")) == 2
+    assert places(api, ADA[0]) == []
+    in_order(api)
+
+
 def test_who_takes_the_name_at_once(api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is booked under it after the orders went to the pseudonym is somebody else's: it keeps the name, and the
-    ledger is in order."""
+    """Not before the end, though it never had an account; then it is somebody else's, whose orders are not touched."""
     real_replace = Names.replace
 
     def replace(*args: Any) -> None:
-        if api.get(f"/orders/{late[0]}").status_code == 404:
-            late[0] = api.book("ben").json["order_id"]
+        refused(api.book("ben", event_id="late"), 401, "unauthorized")
         real_replace(*args)
 
-    late = ["none"]
+    api.initialize(event_id="late")
     monkeypatch.setattr(Names, "replace", replace)
     assert api.client.delete("/users/ben", auth=ADMIN).status_code == 204
-    in_order(api)
+    assert api.services.accounts.fresh("ben") is None
+    late = api.book("ben", event_id="late").json["order_id"]
     for reader in (api, Api(make_app())):
-        assert [order["order_id"] for order in orders(reader) if order["user_id"] == "ben"] == late
+        assert [order["user_id"] for order in orders(reader, "late") if order["order_id"] == late] == ["ben"]
+
+
+def test_two_erasures_at_once(api: Api, app: Flask, make_app: MakeApp) -> None:
+    """One of them is done while the other waits for the workers. Who takes the name then keeps account and orders."""
+    there, clock = Api(make_app()), api.services.clock
+    real_sleep, late = clock.sleep, list[str]()
+
+    def sleep(seconds: float) -> None:
+        real_sleep(seconds)
+        if seconds == RECENT_S and not late:
+            late.append("is coming")
+            assert there.client.delete(f"/users/{ADA[0]}", auth=ADMIN).status_code == 204
+            add_account(app, ADA, Role.CUSTOMER)
+            late[0] = book(there, "play").json["order_id"]
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    assert api.client.delete(f"/users/{ADA[0]}", auth=ADMIN).status_code == 204
+    assert api.services.accounts.fresh(ADA[0]) is not None
+    assert [order["order_id"] for order in orders(api, "play") if order["user_id"] == ADA[0]] == late
+    in_order(api)
+
+
+def test_an_account_goes_only_while_it_is_being_erased(api: Api, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where another erasure ends and the name is taken just before the last step."""
+    real_remove = api.services.sessions.remove_of
+
+    def remove_of(*args: Any) -> None:
+        real_remove(*args)
+        account = api.services.accounts.fresh(ADA[0])
+        assert account is not None
+        api.services.accounts.remove(account)
+        add_account(app, ADA, Role.CUSTOMER)
+
+    monkeypatch.setattr(api.services.sessions, "remove_of", remove_of)
+    assert api.client.delete(f"/users/{ADA[0]}", auth=ADMIN).status_code == 204
+    assert api.services.accounts.fresh(ADA[0]) is not None
+
+
+@pytest.mark.parametrize("crash_at", CRASHES)
+def test_an_interrupted_erasure_of_a_name_without_an_account(
+    api: Api, monkeypatch: pytest.MonkeyPatch, crash_at: str
+) -> None:
+    """Goes on with the same pseudonym."""
+    with monkeypatch.context() as patch:
+        break_off(patch, api, crash_at)
+        refused(api.client.delete("/users/ben", auth=ADMIN), 503, "storage_unavailable")
+    in_order(api)
+    assert api.client.delete("/users/ben", auth=ADMIN).status_code == 204
+    assert places(api, "\x04\0\0\0ben\0") == []
+    in_order(api)
+    named = {order["user_id"] for event_id in (EVENT_ID, "opera", "play") for order in orders(api, event_id)}
+    assert len(named - {ADA[0]}) == 1
+
+
+STRAYS: dict[str, Callable[[str], Any]] = {
+    "of-no-event": lambda event_id: "beta",
+    "of-no-text": lambda event_id: ObjectId(),
+    "before-the-first": lambda event_id: f"{event_id}:000000000000",
+    "behind-the-last": lambda event_id: f"{event_id}:000000000900",
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_a_name_in_a_stray_document_is_told(api: Api, stray: str) -> None:
+    """Where no reader of a ledger comes by: all events are done, the account stays, and it is not called erased."""
+    ledger = api.services.database["ledger"]
+    copy = own_commit(api) | {"_id": STRAYS[stray](EVENT_ID)}
+    ledger.insert_one(copy)
+    refused(api.client.delete("/users/me", auth=ADA), 503, "ledger_damaged")
+    assert ADA[0] not in {order["user_id"] for order in orders(api, "opera")}
+    assert "users" in places(api, ADA[0])
+    ledger.delete_one({"_id": copy["_id"]})
+    api.services.clock.sleep(DAMAGE_REMEMBERED_S)
+    assert api.client.delete("/users/me", auth=ADA).status_code == 204
+    assert places(api, ADA[0]) == []
+
+
+def test_a_name_under_an_id_that_is_no_text_at_all(api: Api) -> None:
+    """No UTF-8: it is told, and all events are done."""
+    raw: Any = api.services.database.get_collection("ledger", codec_options=RAW)
+    (document,) = raw.find({"_id": own_commit(api)["_id"]})
+    copy = bytearray(document.raw)
+    copy[copy.index(EVENT_ID.encode())] = 0xFF
+    raw.insert_one(RawBSONDocument(bytes(copy)))
+    refused(api.client.delete("/users/me", auth=ADA), 503, "ledger_damaged")
+    assert ADA[0] not in {order["user_id"] for event_id in (EVENT_ID, "opera") for order in orders(api, event_id)}
+
+
+def test_damage_that_an_erasure_meets_is_remembered(api: Api) -> None:
+    """By the worker that has the event in memory: it is refused, until it has been read anew."""
+    commit = own_commit(api)
+    changed(commit["first"], orders__0__quantity=2)(ledger_collection(api.services.database), EVENT_ID)
+    assert api.status()["booked_tickets"] == 2
+    refused(api.client.delete("/users/me", auth=ADA), 503, "ledger_damaged")
+    refused(api.book("zoe"), 503, "ledger_damaged")
+    api.services.clock.sleep(DAMAGE_REMEMBERED_S)
+    refused(api.book("zoe"), 503, "ledger_damaged")
 
 
 def own_commit(api: Api) -> Json:
@@ -367,10 +483,10 @@ def test_damage_in_one_event_holds_up_no_other(
 
 
 def test_without_replacing_the_name(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: were the name only forgotten by the workers, it would still be found."""
+    """The control: were the name only forgotten by the workers, it would still be found, and nobody says otherwise."""
     monkeypatch.setattr(Names, "replace", lambda *args: None)
-    assert api.client.delete("/users/me", auth=ADA).status_code == 204
-    assert places(api, ADA[0]) == ["ledger"]
+    refused(api.client.delete("/users/me", auth=ADA), 503, "ledger_damaged")
+    assert "ledger" in places(api, ADA[0])
 
 
 class TestCopiesOfCommits:

@@ -77,7 +77,9 @@ def test_an_account_comes_back_as_it_was(users: Users) -> None:
     assert users.page("", 5, DEADLINE) == [ADA, other]
     assert users.page("ada", 5, DEADLINE) == [other]
     assert sorted(users.ids(5, DEADLINE)) == ["ada", "ben"] and len(users.ids(1, DEADLINE)) == 1
-    users.remove("ada", DEADLINE)
+    users.remove(replace(ADA, pseudonym="erased:1"), DEADLINE)
+    assert users.find(["ada"], DEADLINE) == {"ada": ADA}, "of somebody else by now"
+    users.remove(ADA, DEADLINE)
     assert users.find(["ada"], DEADLINE) == {}
 
 
@@ -139,7 +141,7 @@ def test_a_session_ends(sessions: Sessions) -> None:
         lambda users, sessions: users.page("", 1, DEADLINE),
         lambda users, sessions: users.add(ADA, DEADLINE),
         lambda users, sessions: users.replace(ADA, "stamp", DEADLINE),
-        lambda users, sessions: users.remove("ada", DEADLINE),
+        lambda users, sessions: users.remove(ADA, DEADLINE),
         lambda users, sessions: sessions.add(SESSION),
         lambda users, sessions: sessions.rotate(b"f", b"1", b"2", UNTIL),
         lambda users, sessions: sessions.remove_of("ada"),

@@ -56,7 +56,7 @@ class TestLedgerOnMongod(LedgerSuite):
         play = Rehearsal(1)
         append_in_commits(ledger, play.event_id, play.transitions, [1], deadline)
         garbled(1)(collection, play.event_id)
-        with pytest.raises(LedgerContradiction, match="no commit after concert-2027:000000000000"):
+        with pytest.raises(LedgerContradiction, match="no commit after concert-2027:"):
             read(ledger, play.event_id, 0, deadline)
 
 

@@ -72,14 +72,16 @@ def assert_sound(collection: Collection[Document]) -> None:
 
 
 def test_events_naming(collection: Collection[Document]) -> None:
-    """By the ids of the commits: one that says another event is damage of its own event. What is no commit has none."""
+    """By the ids of the commits: one that says another event is damage of its own event. What is no commit is found,
+    too, by an id that is of no event."""
     collection.update_one({"first": 1}, {"$set": {"event_id": "nowhere"}})
     opera = Rehearsal(2, "opera")
     opera.book("ada")
     collection.insert_one(commit_document("opera", opera.transitions, b"n" * 16))
-    collection.insert_one({"transitions": [{"by": "ada"}]})  # its id is no text
+    for stray in (7, "stray", {"no": "text"}):
+        collection.insert_one({"_id": stray, "transitions": [{"by": "ada"}]})
     names, deadline = Names(collection, FakeClock()), FakeClock().monotonic() + 5
-    assert names.events_naming("ada", deadline) == [EVENT_ID, "opera"]
+    assert names.events_naming("ada", deadline) == ["", "7", EVENT_ID, "opera", "stray"]
     assert names.events_naming("zoe", deadline) == []
 
 

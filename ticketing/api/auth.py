@@ -147,7 +147,7 @@ class Authenticator:
                 return account
             self._take_attempt(address)
             account = self._account(user_id, address, deadline)
-            password_hash = account.password_hash if account else self._nobody
+            password_hash = account and account.password_hash or self._nobody
             with self._hashes:
                 is_right = check_password_hash(password_hash, password)
             if not is_right or account is None:

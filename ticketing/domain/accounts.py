@@ -16,7 +16,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One who may call. `password_hash` is in the form of werkzeug.security.
+    """One who may call. `password_hash` is in the form of werkzeug.security; empty where there is no password.
 
     `stamp` is random, and another one after each change of password or role: what was proven under an old stamp
     is worth nothing any more. `pseudonym` is set while the account is being erased; then it may do nothing else.

@@ -150,9 +150,9 @@ class Range:
 
     @classmethod
     def of(cls, event_id: str, version: int) -> Range:
-        """The commits of an event after a version."""
+        """The commits of an event after a version; after none also what stands before the first, which is damage."""
         # ';' follows ':', so the range holds the ids of this event and of no other.
-        return cls(ledger_id(event_id, version), f"{event_id};")
+        return cls(ledger_id(event_id, version) if version else f"{event_id}:", f"{event_id};")
 
     def after(self, document: Document) -> Range:
         """What is left of it behind a commit."""

@@ -100,9 +100,10 @@ class Users:
         )
         return found is not None
 
-    def remove(self, user_id: str, deadline: float) -> None:
-        """Forget an account, if there is one."""
-        retried(self._clock, deadline, lambda: self._collection.delete_one({"_id": user_id}), "user removal")
+    def remove(self, account: Account, deadline: float) -> None:
+        """Forget an account that is being erased, if nobody else has its name by now."""
+        query = {"_id": account.user_id, "pseudonym": account.pseudonym}
+        retried(self._clock, deadline, lambda: self._collection.delete_one(query), "user removal")
 
 
 def _document(account: Account) -> dict[str, Any]:
