@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bson import DatetimeMS, Int64, ObjectId
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
@@ -15,6 +16,26 @@ from ticketing.storage.documents import ledger_id
 Document = dict[str, Any]
 Damage = Callable[[Collection[Document], str], object]
 """Called with the collection and an event id. The ledger of the event has a commit for each transition."""
+
+STRAY_IDS: list[Any] = [
+    ObjectId(),
+    5,
+    {"event": "concert"},
+    DatetimeMS(10**16),
+    Int64(7),
+    b"bytes",
+    "",
+    ":",
+    ":000000000001",
+    "zulu",
+    "concert",
+    "concert:",
+    "concert:x",
+    "concert:000000000900\n",
+    "con cert:000000000001",
+    "conc\ufffdrt:000000000001",
+    "\U0010ffff",
+]
 
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
@@ -46,8 +67,8 @@ def doubled(version: int, under: int) -> Damage:
     return damage
 
 
-def garbled(version: int, field: str = "type") -> Damage:
-    """A text in the commit of a version ends in what is no UTF-8: BSON that a driver cannot decode."""
+def garbled(version: int, field: str = "type", at: int = -1) -> Damage:
+    """A text in the commit of a version has a byte that makes it no UTF-8, its last one: a driver cannot decode it."""
 
     def damage(ledger: Collection[Document], event_id: str) -> None:
         place = {"_id": ledger_id(event_id, version)}
@@ -57,10 +78,21 @@ def garbled(version: int, field: str = "type") -> Damage:
         name = b"\x02" + field.encode() + b"\x00"
         content = bytearray(document.raw)
         length_at = content.index(name) + len(name)
-        content[length_at + 4 + int.from_bytes(content[length_at : length_at + 4], "little") - 2] = 0xFF
+        length = int.from_bytes(content[length_at : length_at + 4], "little") - 1
+        content[length_at + 4 + at % length] = 0xFF
         raw.insert_one(RawBSONDocument(bytes(content)))
 
     return damage
+
+
+def insert_strays(ledger: Collection[Document]) -> None:
+    """What belongs to no event, before, between and behind the commits of all of them."""
+    ledger.insert_many({"_id": stray, "note": "not a commit", "last": 7} for stray in STRAY_IDS)
+    for stray in (b"zulu", b"concert:0000", b"concert", b"ZZ"):
+        length = (len(stray) + 2).to_bytes(4, "little")
+        fields = b"\x02_id\x00" + length + stray + b"\xff\x00"
+        document = (len(fields) + 5).to_bytes(4, "little") + fields + b"\x00"
+        ledger.with_options(codec_options=_RAW).insert_one(RawBSONDocument(document))
 
 
 def with_new_checksums(ledger: Collection[Document], event_id: str) -> None:

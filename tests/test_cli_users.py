@@ -15,10 +15,12 @@ from ticketing.api import auth
 from ticketing.cli import users as commands
 from ticketing.config import Config
 from ticketing.domain.accounts import Account
+from ticketing.passwords import normal
 from ticketing.services import EXTENSION
 
 from .api.conftest import CHEAP_HASH
 from .api.test_erasure import subscription_of
+from .concurrency.stage import booking, opening
 from .test_cli import app_on, run
 
 PASSWORD = "correct horse battery staple"
@@ -125,6 +127,27 @@ def test_another_role_ends_webhooks(app: Flask) -> None:
     assert webhooks.find_all("olga", "", 9) == []
 
 
+@pytest.mark.parametrize("user_id", ["ada", "e\u0301ve", "a/b", "me", ".", "a:b"])
+def test_a_name_is_erased(app: Flask, monkeypatch: pytest.MonkeyPatch, user_id: str) -> None:
+    """Also one without an account that no path of the API leads to, and as earlier versions wrote it."""
+    monkeypatch.setattr("ticketing.erasure.RECENT_S", 0.0)
+    parts = app.extensions[EXTENSION]
+    if user_id == "ada":
+        create(app, user_id)
+    parts.manager.execute(opening("concert", 3))
+    for name in {user_id, normal(user_id)}:
+        parts.manager.execute(booking(name, "concert"))
+    result = run(app, "users", "erase", user_id)
+    assert (result.exit_code, result.stdout) == (0, f"{user_id} is erased.\n")
+    erased = parts.manager.state_of("concert").orders_by_arrival()
+    assert all(order.user_id.startswith("erased:") for order in erased)
+    stored = json.dumps(list(parts.database["ledger"].find()), default=str, ensure_ascii=False)
+    assert f'"{user_id}"' not in stored and f'"{normal(user_id)}"' not in stored
+    assert parts.accounts.fresh(user_id) is None
+    result = run(app, "users", "erase", user_id)
+    assert (result.exit_code, result.stderr) == (2, f"The name {user_id!r} stands nowhere.\n")
+
+
 def test_who_is_not_there(database: Database[dict[str, Any]]) -> None:
     """And the admin of the settings, who is not to be changed here: a sentence each, exit status 2."""
     config = Config(mongodb_database=database.name, basic_auth_username="admin", basic_auth_password=PASSWORD)
@@ -135,4 +158,5 @@ def test_who_is_not_there(database: Database[dict[str, Any]]) -> None:
     ):
         result = run(app, "users", "set-role", user_id, "admin")
         assert (result.exit_code, result.stderr) == (2, sentence)
+    assert run(app, "users", "erase", "admin").stderr == sentence
     assert create(app, "admin").stderr == "The user id 'admin' is taken.\n"

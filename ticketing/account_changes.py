@@ -1,10 +1,12 @@
-"""Another role or password, and the end of all that rests on the old one."""
+"""Another role or password, and the end of all that rests on the old one; or the end of the name."""
 
 from __future__ import annotations
 
 import math
 
 from .domain.accounts import Account, Role
+from .errors import LedgerDamaged
+from .passwords import normal
 from .services import LEFT_S_MIN, Services
 
 
@@ -29,3 +31,20 @@ def change_account(
         left_s = deadline - parts.clock.monotonic()
         parts.webhooks.within(max(LEFT_S_MIN, left_s)).remove_of(account.user_id)
     return changed
+
+
+def erase_name(parts: Services, user_id: str, by: str | None, deadline: float) -> bool:
+    """Erase a user, in the normal form of the name and just as it is here: earlier versions booked for it like that.
+
+    `by` is who asks for it; None: as if it were himself. False: the name stands nowhere. Raises what `Erasure.erase`
+    raises; `LedgerDamaged` when both forms have been looked for.
+    """
+    was_there, damage = False, None
+    for form in dict.fromkeys((user_id, normal(user_id))):  # that of accounts last: for other workers it waits
+        try:
+            was_there |= parts.erasure.erase(form, form if by is None else by, deadline)
+        except LedgerDamaged as found:
+            damage = damage or found
+    if damage is not None:
+        raise damage
+    return was_there

@@ -320,9 +320,10 @@ class TestBook:
         assert (late.status_code, late.json["waiting_position"]) == (202, 2)
         assert api.get(f"/events/{EVENT_ID}/availability").json["available_tickets"] == 0
 
-    @pytest.mark.parametrize("user_id", ["a", "u" * 128, "日本", "👩‍🚀", "o'neil", "$where", "a.b", "..", "e\u0301"])
+    @pytest.mark.parametrize("user_id", ["a", "u" * 128, "日本", "👩‍🚀", "o'neil", "$where", "a.b", "..", "\xe9"])
     def test_keeps_a_user_id_as_it_was_sent(self, api: Api, user_id: str) -> None:
-        """The same characters lead to the same user, and no others do."""
+        """The same characters lead to the same user, and others only where they are the same to people: see
+        test_user_ids.py."""
         api.initialize(3)
         assert api.book(user_id).json["user_id"] == user_id
         refused(api.book(user_id), 409, "already_booked")

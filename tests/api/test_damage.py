@@ -99,6 +99,21 @@ def test_a_damaged_event_is_refused_and_no_other(
         assert any(finding in each for each in found[event_id]), found[event_id]
 
 
+@pytest.mark.parametrize("at", [2, -1], ids=["event", "version"])
+def test_a_key_of_a_commit_under_an_undecodable_id(
+    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]], at: int
+) -> None:
+    """It was used, in another event: refused there as always, and other keys are good."""
+    for event_id in ("opera", "sound"):
+        play(Api(app), event_id)
+    Api(app).book("zoe", event_id="opera", key="key")
+    garbled(8, "_id", at)(ledger_collection(database), "opera")
+    for worker in (Api(app), Api(make_app())):
+        refused(worker.book("zoe", event_id="sound", key="key"), 422, "idempotency_key_reused")
+    assert worker.book("zoe", event_id="sound", key="another").status_code == 202
+    assert worker.book("zoe", event_id="sound", key="another").headers["Idempotent-Replayed"] == "true"
+
+
 def test_the_control_who_writes_a_new_checksum_is_believed(
     app: Flask, make_app: MakeApp, database: Database[dict[str, Any]]
 ) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from tests.damage import described, insert_strays
 from ticketing.api.auth import Role
+from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.webhooks import DELIVERIES_KEPT, Cursor, Delivery, Failing, Subscription
 
 from .conftest import ADMIN, EVENT_ID, Answer, Api, Json, MakeApp, add_account, refused
@@ -56,6 +58,29 @@ class TestSubscribing:
         webhooks = opened.services.webhooks
         assert webhooks.cursors(one) == {EVENT_ID: Cursor(version=2)}
         assert webhooks.cursors(every) == {EVENT_ID: Cursor(version=2), "other": Cursor(version=1)}
+
+    @pytest.mark.parametrize("mongo", ["mongomock", "mongod"], indirect=True)
+    def test_an_event_with_a_damaged_end(self, opened: Api) -> None:
+        """It begins no later than the damage, and no earlier than the commit that has it."""
+        opened.initialize(1, "other")
+        described(2, last="x")(opened.services.database["ledger"], EVENT_ID)
+        webhook_id = subscribe(opened, {"url": URL}).json["webhook_id"]
+        cursors = opened.services.webhooks.cursors(webhook_id)
+        assert cursors == {EVENT_ID: Cursor(version=2), "other": Cursor(version=1)}
+
+    @pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+    def test_among_what_is_no_commit(self, opened: Api) -> None:
+        """All events begin now, and nothing else is written: neither a stray's id nor what stands for it."""
+        opened.initialize(1, "concert")
+        opened.initialize(1, "other")
+        opened.initialize(1, "zulu-1")
+        insert_strays(ledger_collection(opened.services.database))
+        webhook_id = subscribe(opened, {"url": URL}).json["webhook_id"]
+        begun = {EVENT_ID: 2, "concert": 1, "other": 1, "zulu-1": 1}
+        cursors = opened.services.webhooks.cursors(webhook_id)
+        assert cursors == {event_id: Cursor(version=version) for event_id, version in begun.items()}
+        one = subscribe(opened, {"url": URL, "event_id": "other"}).json["webhook_id"]
+        assert opened.services.webhooks.cursors(one) == {"other": Cursor(version=1)}
 
     def test_a_try_that_was_cut_short(self, opened: Api) -> None:
         """Its cursors stay: the repeat begins where the first try did, so that nothing is left out between them."""

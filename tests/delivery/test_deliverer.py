@@ -14,10 +14,12 @@ from typing import Any
 import httpx
 import pytest
 from pymongo import MongoClient
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from tests.concurrency.stage import booking, cancellation, opening
+from tests.damage import described, garbled, insert_strays
 from tests.service.running import eventually, free_port, outer_environ
 from ticketing.app import build_services
 from ticketing.clock import SystemClock
@@ -28,6 +30,7 @@ from ticketing.delivery.sender import Sender
 from ticketing.domain.commands import CancelEvent, Transfer, Update
 from ticketing.errors import StorageUnavailable
 from ticketing.services import Services
+from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.webhooks import Failing, Subscription, Webhooks
 
 from .conftest import MakeReceiver
@@ -52,6 +55,11 @@ class Place:
     def new_parts(self, clock: SystemClock | None = None) -> Services:
         """The parts of one more process."""
         return build_services(Config(mongodb_database=self.database), self.client, clock or SystemClock())
+
+    @property
+    def ledger(self) -> Collection[dict[str, Any]]:
+        """Where the commits are, and what else somebody has put there."""
+        return ledger_collection(self.client[self.database])
 
     @property
     def webhooks(self) -> Webhooks:
@@ -158,6 +166,11 @@ def place(mongod: str, database: Database[dict[str, Any]]) -> Iterator[Place]:
     place.close()
 
 
+def no_stream(webhooks: Webhooks) -> Iterator[None]:
+    """In the place of `new_commits`, as on a single mongod."""
+    raise StorageUnavailable
+
+
 def confirmed(*users: str) -> list[tuple[str, str | None]]:
     """What is told of bookings of the first event that got their tickets."""
     return [("order.confirmed", user) for user in users]
@@ -258,10 +271,6 @@ class TestDelivering:
         self, place: Place, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """On a single mongod, or while the stream is lost: new commits are looked for, and none is missed."""
-
-        def no_stream(webhooks: Webhooks) -> Iterator[None]:
-            raise StorageUnavailable
-
         monkeypatch.setattr(Webhooks, "new_commits", no_stream)
         monkeypatch.setattr(deliverer_module, "PAUSE_S", 0.05)
         place.subscribe(receiver)
@@ -301,6 +310,81 @@ class TestDelivering:
         assert (ping, aggregate, find) == ("ping", "aggregate", "find")
         moment = stream["pipeline"][0]["$changeStream"]["startAtOperationTime"]
         assert moment <= look["readConcern"]["afterClusterTime"]
+
+
+class TestStrayDocuments:
+    """What stands among the commits, or in one of them, keeps nobody from being told."""
+
+    @pytest.mark.parametrize("with_stream", [True, False])
+    def test_a_last_version_that_is_none(
+        self, place: Place, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, with_stream: bool
+    ) -> None:
+        """It is passed by, with a change stream and without one."""
+        if not with_stream:
+            monkeypatch.setattr(Webhooks, "new_commits", no_stream)
+        monkeypatch.setattr(deliverer_module, "PAUSE_S", 0.05)
+        place.open("other", 9)
+        place.subscribe(receiver, event_id="other")
+        described(1, last="x")(place.ledger, EVENT)
+        deliverer = place.deliver()
+        place.book("ada", event_id="other")
+        eventually(lambda: receiver.told() == confirmed("ada"))
+        eventually(lambda: deliverer.ends() == {EVENT: 1, "other": 2})
+
+    def test_what_is_no_commit(self, place: Place, receiver: Receiver) -> None:
+        """It comes while they deliver, and then a booking."""
+        place.open("other", 9)
+        place.subscribe(receiver, event_id=None)
+        deliverer = place.deliver()
+        eventually(lambda: deliverer.ends() == {EVENT: 1, "other": 1})
+        insert_strays(place.ledger)
+        place.book("ada", event_id="other")
+        eventually(lambda: receiver.told() == confirmed("ada"))
+        eventually(lambda: deliverer.ends() == {EVENT: 1, "other": 2})
+
+    @pytest.mark.parametrize("fails", ["new_commits", "ends_of_ledgers", "cursors", "advance"])
+    def test_whatever_goes_wrong(
+        self,
+        place: Place,
+        receiver: Receiver,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        fails: str,
+    ) -> None:
+        """It is logged, and the thread goes on a little later, with nothing told twice and nothing left out."""
+        monkeypatch.setattr(deliverer_module, "PAUSE_S", 0.05)
+        real, failed = getattr(Webhooks, fails), threading.Event()
+
+        def fail_once(webhooks: Webhooks, *args: Any) -> Any:
+            if failed.is_set():
+                return real(webhooks, *args)
+            failed.set()
+            raise TypeError("of this test")
+
+        if fails == "ends_of_ledgers":  # which is asked where there is no stream
+            monkeypatch.setattr(Webhooks, "new_commits", no_stream)
+        place.book("before")
+        place.subscribe(receiver)
+        monkeypatch.setattr(Webhooks, fails, fail_once)
+        deliverer = place.deliver()
+        assert fails == "advance" or failed.wait(60.0)  # which comes after a booking
+        place.book("ada", "ben")
+        eventually(lambda: len(receiver.received) >= 2)
+        eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 4)
+        assert receiver.told() == [("order.waitlisted", "ada"), ("order.waitlisted", "ben")]
+        assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["of this test"]
+        eventually(lambda: deliverer.ends() == {EVENT: 4})
+
+    def test_an_event_id_that_is_none(self, place: Place) -> None:
+        """In a commit that says when sales open."""
+        opens_at = SystemClock().now()
+        for event_id in ("opera", "play"):
+            place.parts.manager.execute(opening(event_id, 1))
+            place.parts.manager.execute(Update(event_id=event_id, fields={"sales_open_at": opens_at}))
+        for damage in (garbled(2, "event_id"), described(1, event_id=["a", 5]), described(1, event_id="no event")):
+            damage(place.ledger, "play")
+            found = place.webhooks.events_opened(opens_at - timedelta(hours=1), opens_at)
+            assert found == ["opera"]
 
 
 class MovedClock(SystemClock):

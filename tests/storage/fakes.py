@@ -53,6 +53,9 @@ class FaultyCollection:
         self.find_ones: list[Any] = []
         self.calls: list[str] = []
 
+    def with_options(self, **options: Any) -> Any:
+        raise NotImplementedError  # as mongomock: it is the same
+
     def insert_one(self, document: Document) -> Any:
         self.calls.append("insert_one")
         fault = self.inserts.pop(0) if self.inserts else None

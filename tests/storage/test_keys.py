@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from bson import DatetimeMS, ObjectId
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -38,6 +39,10 @@ class Watched(FirstWaits):
         self.collection = collection
         self.failure: Exception | None = None
         self.undecodable: bytes | None = None
+
+    def with_options(self, **options: Any) -> Watched:
+        self.collection = self.collection.with_options(**options)
+        return self
 
     def find(self, query: Document, fields: Document) -> Any:
         keys = query["transitions.request.key"]["$in"]
@@ -85,6 +90,15 @@ def test_a_commit_that_cannot_be_decoded_is_the_error_of_who_asked_for_it(watche
     broken, told = look_for(watched, {key_of("concert-1")}, {key_of("opera")})
     assert isinstance(broken, InvalidBSON)
     assert told == {key_of("opera"): {"opera"}}
+
+
+@pytest.mark.parametrize("stray", [ObjectId(), 5, b"bytes", DatetimeMS(10**16), {"event": "concert"}])
+def test_a_key_in_what_is_no_commit_was_used_elsewhere(watched: Watched, stray: Any) -> None:
+    """In no event that somebody asks for."""
+    watched.collection.insert_one({"_id": stray, "transitions": {"request": {"key": key_of("stray")}}})
+    [told] = look_for(watched, {key_of("opera"), key_of("stray")})
+    assert told.pop(key_of("opera")) == {"opera"}
+    assert not told[key_of("stray")] & set(EVENT_IDS)
 
 
 def test_a_lost_answer_is_the_error_of_all_who_shared_it(watched: Watched) -> None:

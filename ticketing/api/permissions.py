@@ -16,20 +16,19 @@ from http import HTTPStatus
 from ..domain.model import Event, EventState, Order, RequestKey
 from ..errors import EventNotFound, OrderNotFound
 from ..ids import event_id_of
-from ..passwords import normal
 from ..services import left_s, request_deadline, services
 from .auth import Caller, Role, current_caller, refuse
 from .problems import ApiProblem
 
 
 def user_to_book_for(user_id: str | None) -> str:
-    """Whom the request books for: `user_id`, or the caller.
+    """Whom the request books for: `user_id`, in the normal form, or the caller.
 
     Raises `ApiProblem` 401 where credentials are needed, 403 where others are, 422 for nobody at all.
     """
     caller = current_caller()
     if caller is not None:
-        wanted = caller.user_id if user_id is None else normal(user_id)
+        wanted = caller.user_id if user_id is None else user_id
         if caller.role is Role.CUSTOMER and wanted != caller.user_id:
             refuse(HTTPStatus.FORBIDDEN)
         return wanted
@@ -37,7 +36,7 @@ def user_to_book_for(user_id: str | None) -> str:
         refuse(HTTPStatus.UNAUTHORIZED)
     if user_id is None:
         raise ApiProblem(422, members={"errors": {"user_id": ["Needed where no credentials are sent."]}})
-    if services().accounts.recent(normal(user_id), request_deadline()) is not None:
+    if services().accounts.recent(user_id, request_deadline()) is not None:
         refuse(HTTPStatus.UNAUTHORIZED)
     return user_id
 
@@ -71,11 +70,14 @@ def require_owner_or_staff(state: EventState, order: Order) -> None:
 
 
 def user_to_list(user_id: str | None) -> str:
-    """Whose orders the request lists: `user_id`, or the caller's. Raises `ApiProblem` 403 where staff are needed."""
+    """Whose orders the request lists: `user_id`, in the normal form, or the caller's.
+
+    Raises `ApiProblem` 403 where staff are needed.
+    """
     caller = current_caller()
     if caller is None:
         refuse(HTTPStatus.UNAUTHORIZED)
-    if user_id is None or normal(user_id) == caller.user_id:
+    if user_id is None or user_id == caller.user_id:
         return caller.user_id
     if not caller.is_staff:
         refuse(HTTPStatus.FORBIDDEN)

@@ -244,10 +244,10 @@ class Code(fields.String):
 
 
 class UserId(Text):
-    """A user's id. Case matters."""
+    """A user's id. Case matters, how accents are put together does not: from here on it is in the normal form."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(length_max=USER_ID_LENGTH_MAX, **kwargs)
+        super().__init__(length_max=USER_ID_LENGTH_MAX, post_load=normal, **kwargs)
 
 
 class Password(fields.String):
@@ -495,13 +495,15 @@ class OrdersQuerySchema(PageQuerySchema):
         validate=validate.OneOf([status.value for status in OrderStatus]),
         metadata={"description": "Only orders that have this status now."},
     )
-    user_id = fields.String(metadata={"description": "Only the orders of this user."})
+    user_id = fields.String(post_load=normal, metadata={"description": "Only the orders of this user."})
 
 
 class UserOrdersQuerySchema(PageQuerySchema):
     """The query of a user's orders."""
 
-    user_id = fields.String(metadata={"description": "The caller unless told. Others only for staff."})
+    user_id = fields.String(
+        post_load=normal, metadata={"description": "The caller unless told. Others only for staff."}
+    )
 
 
 class ChangesQuerySchema(StrictSchema):
@@ -526,7 +528,6 @@ class RegisterSchema(StrictSchema):
     user_id = UserId(
         required=True,
         validate_more=[_is_account_name],
-        post_load=normal,
         metadata={"examples": ["ada"], "pattern": ACCOUNT_NAME_PATTERN},
     )
     password = Password()

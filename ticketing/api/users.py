@@ -8,7 +8,7 @@ from typing import Any
 from flask import url_for
 from flask_smorest import Blueprint
 
-from ..account_changes import change_account
+from ..account_changes import change_account, erase_name
 from ..domain.accounts import Account
 from ..errors import IdempotencyKeyReused
 from ..passwords import normal, weakness
@@ -210,16 +210,17 @@ def change(body: dict[str, Any], user_id: str) -> Account:
 def remove(user_id: str) -> None:
     """Erase a user.
 
-    The account, its webhooks, and its name in all orders; or a name that has orders and no account.
+    The account, its webhooks, and its name in all orders; or a name that has orders and no account. Names that no path
+    leads to (`me`, or with a slash) are erased at the console.
     """
-    if not _erase(normal(user_id)):
+    if not _erase(user_id):
         raise _not_found()
 
 
 def _erase(user_id: str) -> bool:
     _refuse_first_admin(user_id)
     caller = current_account().user_id
-    return services().erasure.erase(user_id, caller, request_deadline())
+    return erase_name(services(), user_id, caller, request_deadline())
 
 
 def _account_of(user_id: str) -> Account:

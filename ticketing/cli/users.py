@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 from flask.cli import AppGroup
 
-from ..account_changes import change_account
+from ..account_changes import change_account, erase_name
 from ..api.auth import hash_password
 from ..api.schemas import RegisterSchema
 from ..domain.accounts import Account, Role
@@ -17,6 +17,8 @@ from ..services import services
 from .terminal import fail, json_option, print_json, say, storage
 
 PAGE_SIZE = 500
+ERASE_S = 600.0
+"""Enough to fold long ledgers. Who needs more repeats it."""
 
 user_commands = AppGroup("users", help="Look after the accounts. Passwords are asked for, or read from standard input.")
 _role = click.Choice([role.value for role in Role])
@@ -87,6 +89,25 @@ def reset_password(user_id: str) -> None:
     click.echo(f"{user_id} has another password.")
 
 
+@user_commands.command("erase")
+@click.argument("user_id")
+def erase(user_id: str) -> None:
+    """Erase USER_ID: the account, and the name in all orders.
+
+    The account's webhooks end. Also a name that has no account, and one that no path of the API leads to: me, or what
+    has a slash.
+
+    Exits with 0 when it is erased, 2 when the name stands nowhere or in a damaged ledger, or the storage does not
+    answer.
+    """
+    parts = services()
+    _refuse_first_admin(user_id)
+    with storage():
+        if not erase_name(parts, user_id, None, parts.clock.monotonic() + ERASE_S):
+            fail(f"The name {user_id!r} stands nowhere.")
+    click.echo(f"{user_id} is erased.")
+
+
 def _all() -> Iterator[Account]:
     after = ""
     while page := services().accounts.page(after, PAGE_SIZE):
@@ -95,12 +116,16 @@ def _all() -> Iterator[Account]:
 
 
 def _account(user_id: str) -> Account:
-    if services().accounts.is_first_admin(normal(user_id)):
-        fail(f"The account {user_id!r} stands in the settings: change it there.")
+    _refuse_first_admin(user_id)
     account = services().accounts.fresh(normal(user_id))
     if account is None:
         fail(f"There is no user {user_id!r}.")
     return account
+
+
+def _refuse_first_admin(user_id: str) -> None:
+    if services().accounts.is_first_admin(normal(user_id)):
+        fail(f"The account {user_id!r} stands in the settings: change it there.")
 
 
 def _change(account: Account, *, role: Role | None = None, password_hash: str | None = None) -> None:

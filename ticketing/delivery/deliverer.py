@@ -8,6 +8,9 @@ there, and sends again at most what was delivered last.
 New commits are learned of by a change stream. It only wakes: the truth is in the ledger, and is looked up at the
 start and whenever the stream was lost.
 
+Whatever goes wrong in a thread beside the one that runs, it is logged and the thread goes on after a pause: the process
+would live on without it, and nobody would notice.
+
 When sales open by the clock nothing is committed before somebody looks at the event: the line goes on then. So that
 those in it are told soon, the couriers look at the events whose sales have just opened.
 """
@@ -184,19 +187,33 @@ class Deliverer:
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
-                for commit in self.webhooks.new_commits():
-                    if self._stopping.is_set():
-                        return
-                    if commit is not None:
-                        self._notice(*commit)
+                self._follow()
             except TicketingError:
                 log.warning("no change stream: new commits are looked for")
+            except Exception:
+                log.exception("the change stream was lost: new commits are looked for")
             try:
-                for event_id, version in self.webhooks.ends_of_ledgers().items():
-                    self._notice(event_id, version)
+                self._look()
             except TicketingError:
                 log.warning("the storage does not answer, new commits are not seen")
+            except Exception:
+                log.exception("new commits are not seen")
             self._stopping.wait(PAUSE_S)
+
+    def _follow(self) -> None:
+        """Tell of new commits, as long as there is a change stream."""
+        for commit in self.webhooks.new_commits():
+            if self._stopping.is_set():
+                return
+            if commit is not None:
+                self._notice(*commit)
+
+    def _look(self) -> None:
+        """Tell of all commits that there are."""
+        if self._stopping.is_set():
+            return
+        for event_id, version in self.webhooks.ends_of_ledgers().items():
+            self._notice(event_id, version)
 
     def _notice(self, event_id: str, version: int) -> None:
         with self._lock:
@@ -287,6 +304,9 @@ class Courier(threading.Thread):
                     facts = {"webhook_id": self.webhook_id, "error": error.code}
                     log.warning("webhook not served for now", extra=facts)
                     self._woken.wait(PAUSE_S)
+                except Exception:
+                    log.exception("webhook not served for now", extra={"webhook_id": self.webhook_id})
+                    self._woken.wait(PAUSE_S)
                 else:
                     self._woken.wait(self._pause_s())
         finally:
@@ -331,7 +351,7 @@ class Courier(threading.Thread):
         self._is_set_back, self._delivered = False, None
         try:
             self._cursors = self._webhooks.cursors(self.webhook_id)
-        except TicketingError:
+        except Exception:
             self._is_set_back = True
             raise
         for event_id, version in self._ends().items():

@@ -10,6 +10,7 @@ from pymongo.collection import Collection
 
 from ..clock import Clock
 from .sharing import Share, Sharing
+from .strays import reading_anything
 
 Document = dict[str, Any]
 Keys = frozenset[bytes]
@@ -22,7 +23,8 @@ class KnownKeys:
     """The keys in the ledgers of all events. Safe to share between threads."""
 
     def __init__(self, collection: Collection[Document], clock: Clock) -> None:
-        self._collection = collection
+        # An event's id that is no UTF-8 is another than the one that is asked for, whatever is put in its place.
+        self._collection = reading_anything(collection)
         self._sharing = Sharing[Keys, EventsByKey](clock, self._find, personal=(InvalidBSON,))
 
     def events_with(self, keys: Keys, deadline: float) -> EventsByKey:

@@ -25,7 +25,9 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from ..errors import StorageUnavailable
+from ..ids import is_event_id
 from .ledger import ledger_collection
+from .strays import COMMIT_ID, end_of, reading_anything
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
@@ -132,7 +134,7 @@ class Webhooks:
         self._deliveries = database.get_collection(
             "webhook_deliveries", **_CONCERNS | {"write_concern": WriteConcern(1)}
         )
-        self._ledger = ledger_collection(database)
+        self._ledger = reading_anything(ledger_collection(database))
 
     def within(self, seconds: float) -> Webhooks:
         """The same, with less time for each method."""
@@ -290,20 +292,21 @@ class Webhooks:
         return self._ends(event_id)
 
     def _ends(self, event_id: str | None = None, session: ClientSession | None = None) -> dict[str, int]:
-        """A look an event, along the index."""
+        """A look an event, along the index. What is no commit is passed by there."""
         ends: dict[str, int] = {}
         options = {"session": session} if session else {}
         bound = {"$lt": f"{event_id};", "$gt": f"{event_id}:"} if event_id else {}
         while True:
-            query = {"_id": bound} if bound else {}
+            query = {"_id": {"$regex": COMMIT_ID, **bound}}
             last = self._ledger.find_one(query, {"last": 1}, sort=[("_id", -1)], **options)
-            if last is None:
+            end = None if last is None else end_of(last)
+            if end is None:
                 return ends
-            found = str(last["_id"]).partition(":")[0]
-            ends[found] = last.get("last", 0)
+            found, version = end
+            ends[found] = version
             if event_id:
                 return ends
-            bound = {"$lt": f"{found}:"}
+            bound = {"$lt": f"{found}:"}  # before all commits of this one, so it is smaller each time
 
     @_bounded
     def events_opened(self, after: datetime, until: datetime) -> list[str]:
@@ -311,10 +314,12 @@ class Webhooks:
 
         It looks at the commits that set an event's details, which are few and have an index.
         """
-        return sorted(self._ledger.distinct("event_id", opened_between(after, until)))
+        found = self._ledger.distinct("event_id", opened_between(after, until))
+        return sorted(each for each in found if isinstance(each, str) and is_event_id(each))
 
     def new_commits(self) -> Generator[tuple[str, int] | None, None, None]:
-        """The ends of all ledgers, then each new commit: event and last version. None while there is nothing new.
+        """The ends of all ledgers, then each new commit: event and last version. None while there is nothing new, and
+        for what is no commit.
 
         Raises `StorageUnavailable` when the change stream is lost, or MongoDB is no replica set.
         """
@@ -340,11 +345,7 @@ class Webhooks:
                     yield from ends.items()
                     while stream.alive:
                         change = stream.try_next()
-                        if change is None:
-                            yield None
-                        else:
-                            commit = change["fullDocument"]
-                            yield str(commit["_id"]).partition(":")[0], commit.get("last", 0)
+                        yield None if change is None else end_of(change["fullDocument"])
         except PyMongoError as error:
             raise StorageUnavailable from error
 

@@ -131,6 +131,10 @@ class SimulatedCollection:
         """There are none: documents are not bytes here, and nothing damages them."""
         raise NotImplementedError
 
+    def with_options(self, **_: Any) -> NoReturn:
+        """For the same reason."""
+        raise NotImplementedError
+
     def insert_one(self, document: Document) -> None:
         """w: majority. Raises DuplicateKeyError, or an error after which nobody knows."""
         taken = self._insert([document])
