@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo import ReplaceOne
 from pymongo.collection import Collection
@@ -19,11 +18,10 @@ from ..errors import LedgerDamaged
 from .checksums import CHECKSUM, find_checked, with_checksum
 from .documents import ledger_id
 from .retries import retried
+from .strays import reading_anything
 
 T = TypeVar("T")
 Document = dict[str, Any]
-
-_ANYTHING: CodecOptions[Document] = CodecOptions(unicode_decode_error_handler="replace")
 
 # Are changed by one command. However large they are, it is done within one try: the next page goes on from there.
 PAGE_COMMITS = 50
@@ -43,11 +41,10 @@ class Names:
         """The events with orders of this user, or with changes that he made."""
         # From `_id`, as readers do: a commit whose `event_id` differs is damaged, and reading its event says so. What
         # is no commit has an id of any type, in any encoding, which belongs to no event.
-        names = self._collection.with_options(codec_options=_ANYTHING)
         commit_id = {"$convert": {"input": "$_id", "to": "string", "onError": ""}}
         event_id = {"$arrayElemAt": [{"$split": [commit_id, ":"]}, 0]}
         steps = [{"$match": _naming(user_id)}, {"$group": {"_id": event_id}}]
-        found = self._retried(lambda: list(names.aggregate(steps)), deadline)
+        found = self._retried(lambda: list(reading_anything(self._collection).aggregate(steps)), deadline)
         return sorted(each["_id"] for each in found)
 
     def replace(self, event_id: str, version: int, user_id: str, pseudonym: str, deadline: float) -> None:
