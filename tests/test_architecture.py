@@ -15,7 +15,7 @@ PACKAGE = Path(ticketing.__file__).parent
 # Which parts of the package a part may import: api -> manager -> domain, storage -> domain.
 INWARD: dict[str, set[str]] = {
     "domain": {"domain", "errors"},
-    "storage": {"storage", "domain", "errors", "clock"},
+    "storage": {"storage", "domain", "errors", "clock", "ids"},
     "manager": {"domain", "errors", "clock", "collector", "observer"},
     "observer": {"domain", "errors"},
     "feed": {"domain", "errors", "clock", "manager"},
