@@ -24,7 +24,14 @@ from ticketing.embedded import EmbeddedMongod
 Document = dict[str, Any]
 
 THREADS_END_DEADLINE_S = 5.0
-TAKE_LONG = ("tests/test_readme.py", "tests/api/test_fuzz", "tests/api/test_slow", "tests/faults/", "tests/service/")
+TAKE_LONG = (
+    "tests/test_readme.py",
+    "tests/api/test_damaged",
+    "tests/api/test_fuzz",
+    "tests/api/test_slow",
+    "tests/faults/",
+    "tests/service/",
+)
 
 
 @pytest.fixture(scope="session")

@@ -129,3 +129,15 @@ def test_a_damaged_event_is_named(app: Flask, database: Database[dict[str, Any]]
     result = run(app, "events", "show", "opera")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("The ledger of event 'opera' is damaged")
+
+
+@pytest.mark.parametrize("field", ["after.available", "event_id"])
+def test_a_commit_that_says_what_none_says(app: Flask, database: Database[dict[str, Any]], field: str) -> None:
+    """The others are listed; the event is named where it is known that there is one."""
+    for event_id in ("opera", "play"):
+        init(app, event_id, "--tickets", "1")
+    database["ledger"].update_one({"event_id": "opera"}, {"$set": {field: 5.5}})
+    result = run(app_on(database), "events", "list")
+    assert result.stdout == "play: Concert, on_sale, 1 of 1 ticket available, 0 waiting\n"
+    left_out = "" if field == "event_id" else "left out, for its ledger is damaged: opera\n"
+    assert (result.stderr, result.exit_code) == (left_out, 1 if left_out else 0)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import Decimal128, ObjectId
 from flask import Flask
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -17,6 +18,7 @@ from ticketing.domain.model import EventStatus
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import catalog
 from ticketing.storage.catalog import _pipeline
+from ticketing.storage.documents import ledger_id
 from ticketing.storage.ledger import ledger_collection
 
 from .conftest import EVENT_ID, Api, Json, MakeApp, refused
@@ -219,6 +221,46 @@ def test_a_damaged_event_keeps_no_other_from_being_listed(
     assert listed(worker) == ["sound", "without-a-summary"]
     assert listed(worker, status="on_sale") == ["sound", "without-a-summary"]
     assert listed(worker, q="concert", limit=1) == ["sound", "without-a-summary"]
+
+
+def test_what_a_commit_says_of_an_event_does_no_harm_to_others(
+    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]]
+) -> None:
+    """A summary, a number or an event that is none: what cannot be shown is left out, all else is shown as it is."""
+    api, ledger = Api(app), ledger_collection(database)
+    nothing = (None, "x", 1.5, -1, True, False, [1], {"x": 1}, ObjectId(), b"x", Decimal128("1"), NOW)
+    damages = {
+        f"{name}-{number}": (first, {"$set": {field: value}})
+        for first, name, field in (
+            (3, "available", "after.available"),
+            (3, "booked", "after.booked"),
+            (3, "waiting", "after.waiting"),
+            (3, "last", "last"),
+            (1, "event", "event_id"),
+            (2, "updated-event", "event_id"),
+            (3, "last-event", "event_id"),
+        )
+        for number, value in enumerate((*nothing, "sound", "a b", ["sound"], ["a", "b"]))
+    }
+    damages["too-many-booked"] = 3, {"$set": {"after.booked": 4}}
+    damages["without-an-event"] = 1, {"$unset": {"event_id": ""}}
+    damages["without-counts"] = 3, {"$unset": {"after.available": ""}}
+    for event_id in (*damages, "sound"):
+        api.initialize(3, event_id, starts_at=hours(5))
+        api.update(event_id=event_id, name="A concert", venue=f"Hall of {event_id}")
+        api.book("ada", event_id=event_id)
+    shown = pages(api)
+    for event_id, (first, change) in damages.items():
+        assert ledger.update_one({"_id": ledger_id(event_id, first)}, change).modified_count == 1
+    worker = Api(make_app())
+    for query in ({}, {"limit": 7}, {"status": "on_sale"}, {"q": "CONCERT"}, {"q": "hall of", "limit": 7}):
+        items = pages(worker, **query)
+        assert [each for each in shown if each["event_id"] == "sound"] == [
+            each for each in items if each["event_id"] == "sound"
+        ]
+        assert all(each in shown for each in items if not each["event_id"].startswith("updated"))
+    assert listed(worker, q="hall of sound") == ["sound"]
+    assert listed(worker, status="sold_out") == listed(worker, status="cancelled") == []
 
 
 def test_a_query_that_is_wrong(api: Api) -> None:

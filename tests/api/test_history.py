@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from pymongo.database import Database
 
-from tests.damage import garbled
+from tests.damage import garbled, with_new_checksums
 from ticketing.api.auth import Role
 from ticketing.audit import audit
 from ticketing.domain.fold import LedgerContradiction
@@ -172,6 +172,55 @@ def test_a_commit_that_cannot_be_decoded_any_more(api: Api) -> None:
     order_id = book(api, ADA)
     garbled(2)(api.services.database["ledger"], EVENT_ID)
     refused(api.client.get(f"/orders/{order_id}/history", auth=ADA), 503, "ledger_damaged")
+
+
+FIELDS: list[tuple[str, Any]] = [
+    ("version", "x"),
+    ("version", {}),
+    ("by", b"ada"),
+    ("orders.0.quantity", b"1"),
+    ("orders.0.quantity", 2),
+    ("orders.0.status", None),
+    ("orders.0.status", "waiting"),
+    ("orders.1", ["a list"]),
+    ("orders.1", {"user_id": "ben"}),
+]
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["checksum", "no-checksum"])
+@pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+def test_a_field_that_was_changed_since(api: Api, is_told: bool) -> None:
+    """503, though the state of the event is still in memory: by its checksum, and else by what makes no sense."""
+    order_id, ledger = book(api, ADA), api.services.database["ledger"]
+    sound = ledger.find_one({"first": 2})
+    assert sound is not None
+    for name, value in FIELDS:
+        more = {} if is_told else {"$unset": {"checksum": ""}}
+        ledger.update_one({"first": 2}, {"$set": {f"transitions.0.{name}": value}, **more})
+        refused(api.client.get(f"/orders/{order_id}/history", auth=ADA), 503, "ledger_damaged")
+        ledger.replace_one({"first": 2}, sound)
+    assert [entry["version"] for entry in history(api, order_id, ADA)] == [2]
+
+
+@pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+def test_a_history_that_does_not_lead_to_the_order(api: Api) -> None:
+    """503 where a commit is gone, or names another order now: what is left would be told as all that happened."""
+    ada, ben = book(api, ADA), book(api, BEN)
+    api.client.post("/cancel", json={"order_id": ada}, auth=ADA)
+    ledger = api.services.database["ledger"]
+    ledger.delete_one({"first": 4})
+    for order_id, auth in ((ada, ADA), (ben, BEN)):
+        refused(api.client.get(f"/orders/{order_id}/history", auth=auth), 503, "ledger_damaged")
+
+
+@pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+def test_what_makes_sense_and_is_not_what_was_written(api: Api) -> None:
+    """503: only the checksum tells that somebody else is named."""
+    order_id, ledger = book(api, ADA), api.services.database["ledger"]
+    assert ledger.update_one({"first": 2}, {"$set": {"transitions.0.by": "olga"}}).modified_count == 1
+    refused(api.client.get(f"/orders/{order_id}/history", auth=ADA), 503, "ledger_damaged")
+    with_new_checksums(ledger, EVENT_ID)
+    assert [entry["by"] for entry in history(api, order_id, ADA)] == ["olga"]
 
 
 def test_one_id_leads_to_no_other(api: Api) -> None:

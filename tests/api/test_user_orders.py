@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from pymongo.database import Database
 
-from tests.damage import garbled, removed
+from tests.damage import changed, garbled, removed
 from ticketing.api.auth import Role
 from ticketing.storage.ledger import ledger_collection
 
@@ -135,6 +135,20 @@ def test_an_id_that_is_no_text_is_left_out(api: Api, make_app: MakeApp, database
     garbled(3, "order_id")(ledger_collection(database), "a-b")
     for worker in (api, Api(make_app())):
         assert [each for each in events_of(found(worker, ADA)) if each != "a-b"] == ["a", "a", "a", "ab", "b"]
+
+
+ORDER_ID = "a-b.AAAAAAAAAAAAAAAAAAAAAA"
+
+
+@pytest.mark.parametrize("order_id", ["a/b", "a-b.x", "a-b", "", "a-b.\u00fc", f"{ORDER_ID}\n", [ORDER_ID], 5, None])
+def test_each_cursor_is_accepted(
+    api: Api, make_app: MakeApp, database: Database[dict[str, Any]], order_id: Any
+) -> None:
+    """Wherever a damaged id stands in the list, orders behind it are reached."""
+    changed(3, orders__0__order_id=order_id)(ledger_collection(database), "a-b")
+    for worker in (api, Api(make_app())):
+        for limit in (1, 2, 3):
+            assert events_of(found(worker, ADA, limit=limit)) == ["a", "a", "a", "ab", "b"]
 
 
 def test_an_index_finds_them(api: Api, database: Database[dict[str, Any]]) -> None:

@@ -82,7 +82,12 @@ BOOKED = transition(2, "booked", new("a", "ada"))
 CANCELLED = transition(3, "cancelled", change("a", status=OrderStatus.CANCELLED))
 
 CONTRADICTIONS: dict[str, tuple[list[Transition], str]] = {
+    "a truth in the place of a number": ([OPENED._replace(version=True)], "transition True .* follows 0"),
     "a gap": ([OPENED, BOOKED._replace(version=3)], "transition 3 .* follows 1"),
+    "a pseudonym that is no text": (
+        [OPENED, BOOKED, transition(3, "pseudonymized", change("a", user_id=b"x"))],
+        "transition 3 .* is damaged: .* is no text",
+    ),
     "a number twice": ([OPENED, BOOKED, BOOKED], "transition 2 .* follows 2"),
     "a ledger without its beginning": ([BOOKED], "transition 2 .* follows 0"),
     "a booking before the event": ([BOOKED._replace(version=1)], "comes before the event is initialized"),
@@ -158,6 +163,8 @@ DAMAGED: dict[str, Transition] = {
     ),
     "an answer about an unknown order": transition(2, "remembered", change("b"), request=request("key")),
     "an answer about nothing": transition(2, "remembered", request=request("key")),
+    "a truth in the place of a quantity": transition(2, "booked", {**new("a", "ada"), "quantity": True}),
+    "a pseudonym of the organizer that is no text": transition(2, "pseudonymized", event={"organizer": 5}),
 }
 
 
@@ -192,7 +199,16 @@ def test_the_life_of_an_order_has_an_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"name": 5}, {"total_tickets": 3.5}, {"total_tickets": "3"}, {"max_tickets_per_order": None}]
+    "wrong",
+    [
+        {"name": 5},
+        {"total_tickets": 3.5},
+        {"total_tickets": "3"},
+        {"total_tickets": True},
+        {"max_tickets_per_order": None},
+        {"max_tickets_per_order": True},
+        {"created_at": "yesterday"},
+    ],
 )
 def test_an_event_with_fields_of_the_wrong_type_is_a_contradiction(wrong: dict[str, Any]) -> None:
     """It would be served, and fail later, in the middle of an answer."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import pytest
+
 from ticketing.domain.commands import Update
+from ticketing.domain.fold import LedgerContradiction
 from ticketing.domain.history import order_history
 from ticketing.domain.model import OrderChange, OrderStatus, Transition, TransitionType
 
@@ -114,6 +117,31 @@ def test_a_part_is_given_back_and_the_rest_moves_up() -> None:
         ("cancelled", "waiting", 2),
         ("promoted", "confirmed", 2),
     ]
+
+
+BOOKED = {"order_id": "a", "user_id": "ada", "quantity": 2, "status": CONFIRMED}
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        [transition(2, "booked", {name: value for name, value in BOOKED.items() if name != "status"})],
+        [transition(2, "booked", {name: value for name, value in BOOKED.items() if name != "quantity"})],
+        [transition(2, "booked", BOOKED | {"quantity": b"2"})],
+        [transition(2, "booked", BOOKED), transition(3, "cancelled", {"order_id": "a", "quantity": 1.5})],
+        [transition(2, "booked", BOOKED | {"transferred_from": 5})],
+        [transition(2, "booked", BOOKED, {"order_id": 5, "transferred_from": "a"})],
+        [transition(2, "booked", BOOKED, cast(Any, ["order_id"]))],
+        [transition(2, "booked", BOOKED, {"user_id": "ben"})],
+        [transition(3, "booked", BOOKED), transition(2, "cancelled", {"order_id": "a", "status": CANCELLED})],
+        [transition(2, "booked", BOOKED)._replace(version=cast(Any, "x"))],
+        [transition(2, "booked", BOOKED)._replace(version=cast(Any, {}))],
+    ],
+)
+def test_what_makes_no_history_is_a_contradiction(ledger: list[Transition]) -> None:
+    """Whatever has happened to the ledger since it was folded."""
+    with pytest.raises(LedgerContradiction, match="the history of the order a is damaged"):
+        order_history("a", ledger)
 
 
 def test_many_orders_in_one_transition() -> None:

@@ -207,6 +207,9 @@ def test_a_fold_leads_to_the_same() -> None:
         fold(EventState(EVENT_ID), [*play.transitions[:2], wrong])
 
 
+OTHER_TYPES: list[Any] = [5, b"x", ["EUR"], {}, True]
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -215,10 +218,16 @@ def test_a_fold_leads_to_the_same() -> None:
         {"total_tickets": 0, "ticket_types": ()},
         {"total_tickets": 4, "ticket_types": (SEAT, SEAT)},
         {"total_tickets": 4, "ticket_types": ("seat",)},
+        {"total_tickets": 2, "ticket_types": (SEAT._replace(total_tickets=True), BOX._replace(total_tickets=True))},
+        *(
+            {"total_tickets": SEAT.total_tickets, "ticket_types": (TicketType(**SEAT._asdict() | {name: value}),)}
+            for name in ("code", "name", "price", "currency")
+            for value in OTHER_TYPES
+        ),
     ],
 )
 def test_types_that_contradict_themselves_are_damage(event: dict[str, Any]) -> None:
-    """A total that is not their sum, none at all, one that is there twice."""
+    """A total that is not their sum, none at all, one that is there twice, one with a field of another type."""
     opened = typed().transitions[0]
     assert opened.event is not None
     about = {name: opened.event[name] for name in ("name", "max_tickets_per_order")}

@@ -197,7 +197,9 @@ class LedgerSuite:
         key = request("ada").key
         assert ledger.events_with_keys([key], deadline) == {key: {"opera"}}
 
-    @pytest.mark.parametrize("damage", [{"transitions": None}, {"transitions": [{"version": 1}]}, {}])
+    @pytest.mark.parametrize(
+        "damage", [{"transitions": None}, {"transitions": []}, {"transitions": [{"version": 1}]}, {}]
+    )
     def test_a_document_that_is_no_commit_is_a_contradiction(
         self, ledger: Ledger, deadline: float, collection: Collection[dict[str, Any]], damage: dict[str, Any]
     ) -> None:

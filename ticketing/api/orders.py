@@ -13,7 +13,7 @@ from flask_smorest import Blueprint
 
 from ..domain.commands import Transfer
 from ..domain.fold import LedgerContradiction
-from ..domain.history import order_history
+from ..domain.history import Entry, order_history
 from ..domain.model import EventState, Order
 from ..errors import EventNotFound, LedgerDamaged, OrderNotFound
 from ..ids import event_id_of, new_order_id
@@ -66,12 +66,14 @@ def history(order_id: str) -> Any:
     state, found = _readable(order_id)
     try:
         transitions = services().orders.transitions_of(state.event_id, order_id, found.version, request_deadline())
+        entries = order_history(order_id, transitions)
+        _check_end(entries, found)
     except LedgerContradiction as contradiction:
         raise LedgerDamaged(state.event_id, str(contradiction)) from contradiction
     is_staff, is_owner = permissions.is_staff_of(state.event), permissions.is_owner(found)
     items = [
         entry if is_staff or (is_owner and entry.is_own) else entry._replace(by=None)
-        for entry in order_history(order_id, transitions)
+        for entry in entries
     ]
     if not (is_staff or is_owner):  # who has an order's id may read the order: no other id is given away
         items = [entry._replace(sender=None, recipient=None) for entry in items]
@@ -175,6 +177,16 @@ def _listed(event_id: str, order_ids: list[str], user_id: str) -> list[dict[str,
         for order in found
         if order.user_id == user_id and (is_staff or permissions.is_owner(order))
     ]
+
+
+def _check_end(entries: list[Entry], order: Order) -> None:
+    """Raise `LedgerContradiction` where a history does not lead to the order as it is."""
+    if not entries or (entries[-1].version, entries[-1].status, entries[-1].quantity) != (
+        order.version,
+        order.status,
+        order.quantity,
+    ):
+        raise LedgerContradiction(f"the history of the order {order.order_id} does not lead to what it is")
 
 
 def _readable(order_id: str) -> tuple[EventState, Order]:

@@ -55,6 +55,7 @@ _EVENT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "ticket_types": (tuple,),
     "max_tickets_per_order": (int,),
     "max_tickets_per_user": (int, NoneType),
+    "created_at": (datetime,),
     "organizer": _TEXT,
     "venue": _TEXT,
     "description": _TEXT,
@@ -187,7 +188,7 @@ class Folding:
         }
 
     def _apply(self, transition: Transition) -> None:
-        if not isinstance(transition.version, int) or transition.version != self.version + 1:
+        if not is_count(transition.version) or transition.version != self.version + 1:
             raise self.contradiction(transition, f"follows {self.version}")
         self.version = transition.version
         if self.event is None and transition.type is not _INITIALIZED:
@@ -224,7 +225,8 @@ class Folding:
         else:
             raise self.contradiction(transition, "sets fields of the event")
         for name, kinds in _EVENT_FIELDS.items():
-            if not isinstance(getattr(event, name), kinds):
+            value = getattr(event, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
                 raise TypeError(f"{name} is of the wrong type")
         self.event = event
         self.totals = _totals(event)
@@ -243,7 +245,7 @@ class Folding:
 
     def _add_order(self, change: OrderChange, transition: Transition) -> Order:
         order_id, user_id, quantity = change["order_id"], change["user_id"], change["quantity"]
-        if not (isinstance(order_id, str) and isinstance(user_id, str) and _is_count(quantity)):
+        if not (isinstance(order_id, str) and isinstance(user_id, str) and is_count(quantity)):
             raise TypeError("an order's fields are of the wrong type")
         ticket_type, unit_price, currency = GENERAL, FREE, None
         if len(change) > len(_PLAIN_ORDER):
@@ -285,7 +287,7 @@ class Folding:
         if "status" in change:
             is_allowed = after.status in NEXT_STATUSES[before.status]
         else:
-            is_less = _is_count(after.quantity) and after.quantity < before.quantity
+            is_less = is_count(after.quantity) and after.quantity < before.quantity
             is_allowed = is_less and before.is_active and transition.type in _TAKES_TICKETS
         if not is_allowed or len(change) != 2:
             what = after.status if "status" in change else f"{after.quantity} tickets"
@@ -303,12 +305,16 @@ class Folding:
         In a ledger where the name has been replaced they have it already, some or all.
         """
         organizer = (transition.event or {}).get("organizer")
+        if not isinstance(organizer, _TEXT):
+            raise TypeError("the organizer's pseudonym is no text")
         if self.event is not None and organizer is not None:
             self.event = replace(self.event, organizer=organizer)
         names = {change["order_id"]: change["user_id"] for change in transition.orders}
         # What a table holds below its changes has the name still.
         self.orders, self.active, self.keys = self.orders.flattened(), self.active.flattened(), self.keys.flattened()
         for order_id, name in names.items():
+            if not isinstance(name, str):
+                raise TypeError(f"the pseudonym of the order {order_id} is no text")
             number = self.numbers[order_id]
             before = self.orders[number]
             after = before._replace(user_id=name, updated_at=transition.at, version=transition.version)
@@ -360,7 +366,7 @@ class Folding:
 def with_ticket_types(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of an event as the event has them: where the ledger says `total_tickets` alone, one type, free.
 
-    Raises ValueError where total and types differ.
+    Raises ValueError where total and types differ, TypeError for what is no type.
     """
     about = dict(fields)
     total_tickets = about.pop("total_tickets", None)
@@ -369,7 +375,7 @@ def with_ticket_types(fields: Mapping[str, Any]) -> dict[str, Any]:
     types = about.get("ticket_types")
     if types is not None:
         for each in types:
-            if not (isinstance(each, TicketType) and isinstance(each.total_tickets, int)):
+            if not (isinstance(each, TicketType) and _is_of_right_types(each)):
                 raise TypeError("total_tickets or ticket_types is of the wrong type")
         if len({each.code for each in types}) < max(1, len(types)):
             raise ValueError("ticket_types are none, or one is there twice")
@@ -378,8 +384,19 @@ def with_ticket_types(fields: Mapping[str, Any]) -> dict[str, Any]:
     return about
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+def is_count(value: object) -> bool:
+    """Whether it is a number from 1 on. A bool is none, though Python takes it for an int."""
+    return isinstance(value, int) and value >= 1 and value is not True
+
+
+def _is_of_right_types(each: TicketType) -> bool:
+    return (
+        isinstance(each.code, str)
+        and isinstance(each.name, str)
+        and is_count(each.total_tickets)
+        and isinstance(each.price, Decimal)
+        and isinstance(each.currency, _TEXT)
+    )
 
 
 def _totals(event: Event | None) -> dict[str, int]:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import logging
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby, takewhile
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.collection import Collection
 
 from ..clock import Clock
-from ..domain.fold import LedgerContradiction
+from ..domain.fold import LedgerContradiction, is_count
 from ..domain.model import EventStatus
 from ..domain.summary import SummarizedEvent, Summary, event_of
-from .documents import transitions_of
+from ..ids import EVENT_ID_PATTERN
+from .documents import times_in_utc, transitions_of
 from .ledger import COLLECTION
 from .retries import retried
 
@@ -51,6 +53,22 @@ _READ_ANYTHING = CodecOptions[Document](
 )
 
 _SETS_EVENT = {"transitions.event": {"$exists": True}}  # word for word the condition of the index
+
+_EVENT_ID = rf"^({EVENT_ID_PATTERN.pattern})\z"
+
+# Only commits that stand under the event that they name are a part of its details. Not with `$concat` alone: what fails
+# for one damaged document fails for the whole list.
+_IS_OWN = {
+    "$let": {
+        "vars": {"event_id": {"$cond": [{"$eq": [{"$type": "$event_id"}, "string"]}, "$event_id", ""]}},
+        "in": {
+            "$and": [
+                {"$gt": ["$_id", {"$concat": ["$$event_id", ":"]}]},
+                {"$lt": ["$_id", {"$concat": ["$$event_id", ";"]}]},
+            ]
+        },
+    }
+}
 
 
 class Place(NamedTuple):
@@ -113,17 +131,17 @@ class Catalog:
                 if len(found) == limit or looks == LOOKS_MAX:
                     return found, place
                 place = Place(each["starts_ms"], each["_id"])
-                if _may_be(status, each["end"]):
+                if _may_be(status, _summary(each)):
                     found.append(each)
         return found, None
 
     def _details(self, event_ids: list[str]) -> dict[str, list[Document]]:
         """The commits that set something of these events, in order."""
-        query = {"event_id": {"$in": event_ids}, **_SETS_EVENT}
+        query = {"event_id": {"$in": event_ids}, **_SETS_EVENT, "$expr": _IS_OWN}
         ledger = self._ledger.with_options(codec_options=_READ_ANYTHING)
-        commits = ledger.find(query, {"event_id": True, "transitions": True})
-        commits = commits.sort([("event_id", 1), ("first", 1)])
-        return {event_id: list(group) for event_id, group in groupby(commits, lambda commit: str(commit["event_id"]))}
+        # Sorted here, for the index is in another order, and they are few.
+        commits = sorted(ledger.find(query, {"event_id": True, "transitions": True}), key=itemgetter("_id"))
+        return {event_id: list(group) for event_id, group in groupby(commits, itemgetter("event_id"))}
 
 
 def _pipeline(at: datetime, status: EventStatus | None, text: str | None, after: Place | None) -> list[Document]:
@@ -134,9 +152,9 @@ def _pipeline(at: datetime, status: EventStatus | None, text: str | None, after:
         {"$sort": {"event_id": 1, "first": 1}},
         {"$project": {"event_id": 1} | {f"transitions.event.{name}": 1 for name in needed}},
         {"$unwind": "$transitions"},
-        {"$match": {"transitions.event": {"$type": "object"}}},
+        {"$match": {"transitions.event": {"$type": "object"}, "$expr": _IS_OWN}},
         {"$group": {"_id": "$event_id", "event": {"$mergeObjects": "$transitions.event"}}},
-        {"$match": {**_with_text(text), **_with_status(status, at)}},
+        {"$match": {"_id": {"$regex": _EVENT_ID}, **_with_text(text), **_with_status(status, at)}},
         {"$project": {"starts_ms": _STARTS_MS}},
         {"$match": _behind(after)},
         {"$sort": {"starts_ms": 1, "_id": 1}},
@@ -150,7 +168,7 @@ def _pipeline(at: datetime, status: EventStatus | None, text: str | None, after:
                     {"$match": {"$expr": {"$and": [{"$gt": ["$_id", "$$begin"]}, {"$lt": ["$_id", "$$end"]}]}}},
                     {"$sort": {"_id": -1}},
                     {"$limit": 1},
-                    {"$project": {"last": 1, "after": 1}},
+                    {"$project": {"event_id": 1, "last": 1, "after": 1}},
                 ],
                 "as": "end",
             }
@@ -187,24 +205,37 @@ def _behind(place: Place | None) -> Document:
     return {"$or": [{"starts_ms": {"$gt": starts_ms}}, {"starts_ms": starts_ms, "_id": {"$gt": event_id}}]}
 
 
-def _may_be(status: EventStatus | None, end: list[Document]) -> bool:
-    """Whether an event with this last commit may have a status that depends on whether tickets are left."""
-    if status not in (EventStatus.ON_SALE, EventStatus.SOLD_OUT):
+def _may_be(status: EventStatus | None, summary: Summary | None) -> bool:
+    """Whether an event with this summary may have a status that depends on whether tickets are left."""
+    if status not in (EventStatus.ON_SALE, EventStatus.SOLD_OUT) or summary is None:  # then only its ledger can tell
         return True
+    return (summary.available > 0) == (status is EventStatus.ON_SALE)
+
+
+def _summary(found: Document) -> Summary | None:
+    """What the last commit of an event says of it; None where it says nothing, or what no commit says."""
     try:
-        return bool(end[0]["after"]["available"] > 0) == (status is EventStatus.ON_SALE)
-    except (LookupError, TypeError):
-        return True  # only its ledger can tell
+        (end,) = found["end"]
+        (updated_at,) = times_in_utc([end["after"]["updated_at"]])
+        summary = Summary(**end["after"] | {"updated_at": updated_at})
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
+    if end.get("event_id") != found["_id"]:
+        return None
+    counts = (summary.booked, summary.available, summary.waiting)
+    return summary if all(type(count) is not bool and (count == 0 or is_count(count)) for count in counts) else None
 
 
 def _summarized(found: Document, commits: list[Document]) -> SummarizedEvent | None:
+    """An event as its details and its last commit tell it; None where they tell nothing that can be shown."""
     try:
-        (end,) = found["end"]
+        summary, last = _summary(found), found["end"][0]["last"]
         transitions = [transition for commit in commits for transition in transitions_of(commit["transitions"])]
-        event = event_of(found["_id"], (each for each in transitions if each.version <= end["last"]))
-        after = end["after"]
-        summary = Summary(**after | {"updated_at": after["updated_at"].replace(tzinfo=UTC)})
-        return SummarizedEvent(event, end["last"], summary)
-    except (LedgerContradiction, AttributeError, KeyError, TypeError, ValueError) as error:
-        log.debug("event without a summary", extra={"event_id": found["_id"], "error": type(error).__name__})
+        event = event_of(found["_id"], (each for each in transitions if each.version <= last))
+    except (LedgerContradiction, AttributeError, LookupError, TypeError, ValueError) as error:
+        log.debug("event without details", extra={"event_id": found["_id"], "error": type(error).__name__})
         return None
+    if summary is None or not is_count(last):
+        return None
+    summarized = SummarizedEvent(event, last, summary)
+    return summarized if summarized.held_tickets >= 0 else None

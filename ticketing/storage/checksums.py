@@ -37,7 +37,7 @@ def with_checksum(document: Document) -> Document:
 def find_checked(
     collection: Collection[Document], query: Document, limit: int, *, in_order: bool = True
 ) -> list[Document]:
-    """`limit` commits at most, the first ones by their `_id` or any, each of them what was written.
+    """`limit` commits at most (0: all), the first ones by their `_id` or any, each of them what was written.
 
     Raises what the driver raises, and `InvalidBSON` for a commit that cannot be decoded, or is not what was written.
     """

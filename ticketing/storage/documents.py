@@ -24,9 +24,10 @@ events; commits of earlier versions have none. For `checksum` see checksums.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +37,8 @@ from ..domain.summary import Summary
 from ..errors import Refusal
 
 VERSION_DIGITS = 12
+
+_PRICE = re.compile(r"[0-9]{1,20}(\.[0-9]{1,6})?")
 
 _TYPES = {kind.value: kind for kind in TransitionType}
 _STATUSES = {status.value: status for status in OrderStatus}
@@ -136,7 +139,9 @@ def _transition(document: dict[str, Any], at: datetime) -> Transition:
     request = document.get("request")
     refusal = document.get("refusal")
     refused = document.get("refused")
-    changes = document.get("orders", ())
+    changes, by = document.get("orders", ()), document.get("by")
+    if not (by is None or isinstance(by, str)):
+        raise TypeError("`by` is no text")
     for change in changes:  # set in place: the driver has made them for us alone
         if "status" in change:
             change["status"] = _STATUSES[change["status"]]
@@ -146,7 +151,7 @@ def _transition(document: dict[str, Any], at: datetime) -> Transition:
         document["version"],
         _TYPES[document["type"]],
         at,
-        document.get("by"),
+        by,
         _event_fields(document["event"]) if "event" in document else None,
         tuple(changes),  # checked by the fold, field by field
         None if request is None else RequestKey(request["key"], request["fingerprint"]),
@@ -173,13 +178,9 @@ def price_of(digits: object) -> Decimal:
     """Raises TypeError or ValueError for what is none."""
     if not isinstance(digits, str):
         raise TypeError("a price is no string")
-    try:
-        price = Decimal(digits)
-    except InvalidOperation as error:
-        raise ValueError(f"{digits!r} is no price") from error
-    if not price.is_finite():
+    if not _PRICE.fullmatch(digits):  # the decimal module takes "9e999999", and cannot multiply it
         raise ValueError(f"{digits!r} is no price")
-    return price
+    return Decimal(digits)
 
 
 def _in_utc(at: object) -> datetime:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 
 from ..clock import Clock
 from ..domain.fold import LedgerContradiction
 from ..domain.model import Transition
+from ..ids import ORDER_ID_PATTERN
+from .checksums import find_checked
 from .documents import ledger_id, transitions_of
 from .retries import retried
 
 Document = dict[str, Any]
+
+# What is damaged to something else must not keep the user's others from being listed, nor be a place in the list.
+# (To MongoDB a list of ids has the form of one.)
+_IS_ORDER_ID = {"$regex": rf"^({ORDER_ID_PATTERN.pattern})\z", "$not": {"$type": "array"}}
 
 
 class Orders:
@@ -36,33 +41,30 @@ class Orders:
             {"$project": {"transitions.orders.order_id": 1, "transitions.orders.user_id": 1}},
             {"$unwind": "$transitions"},
             {"$unwind": "$transitions.orders"},
-            {"$match": {**owned, "transitions.orders.order_id": {"$gte": start}}},
+            {"$match": {**owned, "transitions.orders.order_id": {"$gte": start, **_IS_ORDER_ID}}},
             {"$group": {"_id": "$transitions.orders.order_id"}},
             {"$sort": {"_id": 1}},
             {"$limit": limit},
         ]
-        # What is no UTF-8 is no order's id, and must not keep the user's others from being listed.
-        options = CodecOptions[Document](unicode_decode_error_handler="replace")
-        ledger = self._ledger.with_options(codec_options=options)
-        found = retried(self._clock, deadline, lambda: list(ledger.aggregate(pipeline)), "orders of a user")
-        return [str(each["_id"]) for each in found]
+        found = retried(self._clock, deadline, lambda: list(self._ledger.aggregate(pipeline)), "orders of a user")
+        return [each["_id"] for each in found]
 
     def transitions_of(self, event_id: str, order_id: str, until: int, deadline: float) -> list[Transition]:
         """The transitions that name this order, up to version `until`, in order.
 
-        Looks through the event's commits, but only in the database. Raises `LedgerContradiction` for a damaged one.
+        Looks through the event's commits, but only in the database. Those that name the order come whole, for their
+        checksums are about all of them. Raises `LedgerContradiction` for a damaged one.
         """
-        naming = {"transitions.orders.order_id": order_id}
         # ':' alone comes before all commits of the event.
-        pipeline: list[Document] = [
-            {"$match": {"_id": {"$gt": f"{event_id}:", "$lte": ledger_id(event_id, until)}, **naming}},
-            {"$sort": {"_id": 1}},
-            {"$unwind": "$transitions"},
-            {"$match": naming},
-            {"$project": {"transitions": 1}},
-        ]
+        commit_ids = {"$gt": f"{event_id}:", "$lte": ledger_id(event_id, until)}
+        query = {"_id": commit_ids, "transitions.orders.order_id": order_id}
         try:
-            found = retried(self._clock, deadline, lambda: list(self._ledger.aggregate(pipeline)), "order's history")
-            return transitions_of([each["transitions"] for each in found])
-        except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
+            found = retried(self._clock, deadline, lambda: find_checked(self._ledger, query, 0), "order's history")
+            parts = [part for commit in found for part in commit["transitions"] if _names(part, order_id)]
+            return transitions_of(parts)
+        except (InvalidBSON, AttributeError, LookupError, TypeError, ValueError) as error:
             raise LedgerContradiction(f"event {event_id!r}: a commit that names {order_id}: {error!r}") from error
+
+
+def _names(part: Document, order_id: str) -> bool:
+    return any(change["order_id"] == order_id for change in part.get("orders", ()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
+from types import NoneType
 from typing import Any
 
 from ..domain.model import Transition, TransitionType
@@ -36,7 +37,11 @@ _NO_REQUEST: Document = {"key": None, "fingerprint": None}
 
 def rows_of(documents: Iterable[Document]) -> list[Transition | Row]:
     """The transitions of commits, by rows where there are. Raises as `transitions_of` does for what is no commit."""
-    parts = [part for document in documents for part in document["transitions"]]
+    parts: list[Document] = []
+    for document in documents:
+        if not document["transitions"]:
+            raise ValueError("a commit with no transitions")
+        parts += document["transitions"]
     if len(parts) < ROW_MIN:
         return [*transitions_of(parts)]
     found: list[Transition | Row] = []
@@ -56,12 +61,15 @@ def _row_of(kind: TransitionType, parts: Sequence[Document]) -> Row | None:
         order_ids, user_ids, quantities, statuses = zip(*map(_of_order, changes), strict=True)
         if not (names <= _FIELDS and set(statuses) == {STATUSES[kind].value}):
             return None
+        callers = [part.get("by") for part in parts]
+        if not set(map(type, callers)) <= {str, NoneType}:
+            return None
         keys, fingerprints = _requests(parts) if "request" in names else ([None] * len(parts),) * 2
         return Row(
             kind,
             versions,
             times_in_utc(at),
-            [part.get("by") for part in parts],
+            callers,
             keys,
             fingerprints,
             order_ids,
