@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,14 +17,17 @@ from flask import Flask
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from tests.damage import changed, exact, garbled
+from tests.damage import changed, exact, garbled, removed
 from tests.domain.rehearsal import Rehearsal
 from ticketing.app import build_services
 from ticketing.cli import register_cli
 from ticketing.clock import SystemClock
 from ticketing.config import Config
+from ticketing.domain.commands import Pseudonymize
 from ticketing.services import EXTENSION
+from ticketing.storage.checksums import with_checksum
 from ticketing.storage.documents import commit_document
+from ticketing.storage.names import Names
 
 Document = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -188,7 +193,7 @@ def test_an_export_can_be_imported_elsewhere(
     file = tmp_path / "ledger.jsonl"
     result = run(app, "ledger", "export", str(file))
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "Exported 8 commits, left 0 out.\n"
+    assert result.stderr == "Exported 8 commits: ok\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["ledger.jsonl"]
     assert file.stat().st_mode & 0o777 == 0o600
     result = run(elsewhere, "ledger", "import", str(file))
@@ -227,29 +232,97 @@ def test_an_export_tells_how_far_it_is(
     monkeypatch.setattr("ticketing.cli.terminal.PROGRESS_EVERY", 3)
     store(database, concert("opera"))
     result = run(app, "ledger", "export")
-    assert result.stderr.splitlines() == ["exported: 3", "exported: 6", "Exported 7 commits, left 0 out."]
+    assert result.stderr.splitlines() == ["exported: 3", "exported: 6", "Exported 7 commits: ok"]
     result = run(elsewhere, "ledger", "import", given=result.stdout)
     assert result.stderr.splitlines() == ["read: 3", "read: 6", "verified: 3", "verified: 6"]
 
 
-def test_an_export_of_a_damaged_ledger_names_what_it_left_out(
+def test_an_export_of_a_damaged_ledger_names_what_json_cannot_hold(
     app: Flask, elsewhere: Flask, database: Database[Document]
 ) -> None:
-    """Exit status 1. What it has is of use for the other events: the import ends at the hole and names it."""
-    store(database, concert("opera"), concert("zoo"))
-    garbled(4)(database["ledger"], "zoo")
+    """Exit status 1. What it has is of use for the other events: the import leaves that one out, and names it."""
+    store(database, concert("opera"), concert("zoo"), concert("zorro"))
+    garbled(7)(database["ledger"], "zoo")
     result = run(app, "ledger", "export")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
-        "left out, for it is damaged: document 'zoo:000000000004'",
-        "Exported 13 commits, left 1 out.",
+        "damaged: 'zoo:000000000007' is not what JSON can hold: its line has its _id alone",
+        "Exported 21 commits: 1 finding",
     ]
-    result = run(elsewhere, "ledger", "import", given=result.stdout)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == (
-        "Refused: line 11: what comes before 'zoo:000000000005' is missing."
-        " Nothing was overwritten; the lines before it may have been written.\n"
+    for counts in ("14 commits, 0", "0 commits, 14"):
+        again = run(elsewhere, "ledger", "import", given=result.stdout)
+        assert again.exit_code == 1
+        assert again.stderr == "left out: event 'zoo': line 14: 'zoo:000000000007' is no commit of a ledger\n"
+        assert again.stdout.splitlines() == [
+            f"Imported {counts} were there already.",
+            "opera: ok, 7 transitions, 5 orders, 3 booked, 1 waiting",
+            "zorro: ok, 7 transitions, 5 orders, 3 booked, 1 waiting",
+            "2 events, 14 transitions: ok",
+        ]
+
+
+def test_what_is_damaged_is_written_as_it_is_and_not_taken_for_sound(
+    app: Flask, elsewhere: Flask, database: Database[Document]
+) -> None:
+    """The line is there for who wants to look into it; both commands name it and say 1. Alone it is nothing: 2."""
+    database["ledger"].insert_many(
+        [with_checksum(commit_document("opera", [part], b"n" * 16)) for part in concert("opera").transitions]
     )
+    store(database, concert("zoo"))
+    changed(3, orders__0__user_id="zoe")(database["ledger"], "opera")
+    finding = "'opera:000000000003' is not what was written: its checksum is another"
+    result = run(app, "ledger", "export")
+    assert (result.exit_code, '"zoe"' in result.stdout) == (1, True)
+    assert result.stderr.splitlines() == [f"damaged: {finding}", "Exported 14 commits: 1 finding"]
+    result = run(elsewhere, "ledger", "import", given=result.stdout)
+    assert (result.exit_code, result.stderr) == (1, f"left out: event 'opera': line 3: {finding}\n")
+    result = run(elsewhere, "ledger", "import", given=run(app, "ledger", "export", "--event", "opera").stdout)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"left out: event 'opera': line 3: {finding}\nNothing was imported.\n"
+
+
+def test_an_erased_name_that_comes_back_is_told(app: Flask, database: Database[Document]) -> None:
+    """With the commit that was missing; so the import ends with 1, until the name has been erased again."""
+    play = concert("opera")
+    store(database, play)
+    lines = run(app, "ledger", "export").stdout
+    play.play(Pseudonymize(event_id="opera", by="admin", user_id="bob", pseudonym="erased:1"))
+    clock, ledger = SystemClock(), database["ledger"]
+    ledger.insert_one(commit_document("opera", play.transitions[-1:], b"n" * 16))
+
+    def erase() -> None:
+        Names(ledger, clock).replace("opera", 8, "bob", "erased:1", clock.monotonic() + 10)
+
+    erase()
+    result = run(app, "ledger", "import", given=lines)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[:2] == [
+        "Imported 0 commits, 7 were there already.",
+        "In 1 of these names were erased since.",
+    ]
+    removed(3)(ledger, "opera")
+    for counts in ("1 commit, 6", "0 commits, 7"):
+        result = run(app, "ledger", "import", given=lines)
+        assert (result.exit_code, result.stderr) == (1, "erase again: event 'opera' names 'bob', who was erased\n")
+        assert result.stdout.splitlines() == [
+            f"Imported {counts} were there already.",
+            "opera: ok, 8 transitions, 5 orders, 3 booked, 1 waiting",
+            "1 event, 8 transitions: ok",
+        ]
+    erase()
+    assert run(app, "ledger", "import", given=lines).exit_code == 0
+
+
+def test_a_full_disk_ends_an_import(elsewhere: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what waits has no room: exit status 2 and one sentence."""
+
+    def fail(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ticketing.cli.ledger.import_lines", fail)
+    result = run(elsewhere, "ledger", "import", given="{}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "The import broke off: No space left on device. It may be run again.\n"
 
 
 def test_an_import_with_findings_says_so(app: Flask, elsewhere: Flask, database: Database[Document]) -> None:

@@ -16,11 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import bson
 import httpx
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.damage import exact, removed
 from tests.domain.rehearsal import Rehearsal
 from tests.dump import ONE_AFTER_THE_OTHER, restore, scan
 from tests.service.running import DEADLINE_S, NO_TLS, ROOT, Service, eventually, outer_environ, run
@@ -71,13 +73,23 @@ def folder_with(parent: Path, name: str, file: Path) -> Path:
     return folder
 
 
+def admin_of(service: Service) -> tuple[str, str]:
+    """Name and password, as the service's `.env` has them."""
+    config = Config.from_env({}, dotenv_path=str(service.folder / ".env"))
+    return config.basic_auth_username or "", config.basic_auth_password or ""
+
+
 def post(service: Service, path: str, body: dict[str, Any], key: str | None = None) -> httpx.Response:
     """POST as the admin of the service's `.env`."""
-    config = Config.from_env({}, dotenv_path=str(service.folder / ".env"))
-    auth = (config.basic_auth_username or "", config.basic_auth_password or "")
     headers = {} if key is None else {"Idempotency-Key": key}
     options: dict[str, Any] = {"timeout": DEADLINE_S, "verify": NO_TLS}
-    return httpx.post(service.url + path, json=body, headers=headers, auth=auth, **options)
+    return httpx.post(service.url + path, json=body, headers=headers, auth=admin_of(service), **options)
+
+
+def erase(service: Service, user_id: str) -> int:
+    """DELETE a user as the admin: the status."""
+    options: dict[str, Any] = {"timeout": DEADLINE_S, "verify": NO_TLS}
+    return httpx.delete(f"{service.url}/users/{user_id}", auth=admin_of(service), **options).status_code
 
 
 def book(service: Service, user_id: str, key: str | None = None) -> httpx.Response:
@@ -209,6 +221,63 @@ def test_a_dump_of_all_collections_under_load_goes_on_elsewhere(
     booked = post(restored, "/book", {"event_id": "festival", "user_id": "zoe"})
     assert (booked.status_code, booked.json()["version"]) == (201, festival_there.transitions + 1)
     assert findings(mongod, elsewhere) == [[], []]
+
+
+def test_a_repair_brings_an_erased_name_back_until_it_is_erased_again(
+    services: list[Service], tmp_path: Path, mongod: str, database: Database[dict[str, Any]]
+) -> None:
+    """A commit that names Ben is lost after his erasure, and comes from a backup that is older. The service goes on."""
+    here = {"MONGODB_URI": mongod, "MONGODB_DATABASE": database.name, "RATELIMIT_ENABLED": "false"}
+    service = serve(services, folder_with(tmp_path, "first", ROOT / ".env.example"), **here)
+    sell(service)
+    book(service, "ben-hur")
+    assert run(service.folder, *FLASK, "ledger", "export", "ledger.jsonl", **here).returncode == 0
+    assert erase(service, "ben") == 204
+    assert places_of("ben", database) == []
+    known, orders = exact(database["ledger"]), orders_of(service)
+
+    removed(3)(database["ledger"], EVENT_ID)  # Ben's booking
+    verified = run(service.folder, *FLASK, "ledger", "verify", **here)
+    assert verified.returncode == 1 and "version 3 is missing" in verified.stdout
+    other = serve(services, folder_with(tmp_path, "other", service.folder / ".env"), **here)
+    assert other.get(f"/status/{EVENT_ID}").status_code == 503
+
+    repaired = run(service.folder, *FLASK, "ledger", "import", "ledger.jsonl", **here)
+    assert repaired.stdout.splitlines()[0] == "Imported 1 commit, 5 were there already."
+    told = f"erase again: event '{EVENT_ID}' names 'ben', who was erased\n"
+    assert (repaired.returncode, repaired.stderr) == (1, told)
+    eventually(lambda: other.get(f"/status/{EVENT_ID}").status_code == 200)
+    assert places_of("ben", database) == ["ledger"]
+    filled = exact(database["ledger"])
+    assert filled[:2] + filled[3:] == known[:2] + known[3:]
+
+    assert erase(other, "ben") == 204
+    assert places_of("ben", database) == []
+    assert erase(other, "ben") == 404
+    again = run(service.folder, *FLASK, "ledger", "import", "ledger.jsonl", **here)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.splitlines()[:2] == [
+        "Imported 0 commits, 6 were there already.",
+        "In 1 of these names were erased since.",
+    ]
+    verified = run(service.folder, *FLASK, "ledger", "verify", **here)
+    assert (verified.returncode, verified.stdout.splitlines()[-1].endswith(": ok")) == (0, True), verified.stdout
+    assert orders_of(service) == orders_of(other) == orders
+    assert [book(each, user_id).status_code for each, user_id in ((service, "zoe"), (other, "yan"))] == [202, 202]
+    assert findings(mongod, database.name) == [[]]
+
+
+def orders_of(service: Service) -> Any:
+    """All orders of the event, as they are shown."""
+    options: dict[str, Any] = {"timeout": DEADLINE_S, "verify": NO_TLS}
+    return httpx.get(f"{service.url}/events/{EVENT_ID}/orders", auth=admin_of(service), **options).json()["items"]
+
+
+def places_of(name: str, database: Database[dict[str, Any]]) -> list[str]:
+    """The collections that hold this text, in their raw bytes."""
+    text = bson.encode({"": name})[6:-1]  # with its length in front and a zero behind
+    names = database.list_collection_names(filter={"type": "collection"})
+    return sorted(each for each in names if any(text in raw for raw in exact(database[each])))
 
 
 def test_the_document_tells_the_commands_that_are_tried_here() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import IO
 
@@ -11,7 +12,7 @@ from flask.cli import AppGroup
 
 from ..audit import EventReport, audit
 from ..services import services
-from ..storage.archive import ImportRefused, export_lines, export_query, import_lines
+from ..storage.archive import Document, export_lines, export_query, import_lines, names_again
 from ..storage.ledger import ledger_collection
 from ..storage.schema import create_indexes_and_views
 from .terminal import EXIT_FINDINGS, counted, fail, json_option, print_json, progress, say, storage, whole_file
@@ -42,26 +43,27 @@ def export(file: str, event_id: str | None) -> None:
     """Write the ledgers as lines of JSON, a commit a line.
 
     FILE is standard output unless named, and `-` is that too. The service may go on: all that it had answered is in
-    the export. The lines are MongoDB Extended JSON; `ledger import` reads them.
+    the export. The lines are MongoDB Extended JSON; `ledger import` reads them. What is damaged is named, and written
+    as it is; of what JSON cannot hold exactly, the `_id` alone.
 
-    Exits with 0 when all is written, 1 when commits that JSON cannot hold exactly were left out (each is named), 2 when
+    Exits with 0 when all is written and sound, 1 when something is damaged or missing (each finding is named), 2 when
     there is no such event, FILE cannot be written, or the storage does not answer; then there is no new FILE.
     """
     ledger = ledger_collection(services().database)
-    written = left_out = 0
+    written = 0
+    findings = _Findings()
     with storage(), whole_file(file) as out:
         count = ledger.count_documents(export_query(event_id))
         if event_id is not None and not count:
             fail(f"There is no event {event_id!r}.")
-        for commit_id, text in progress(export_lines(ledger, event_id), "exported", count):
-            if text is None:
-                click.echo(f"left out, for it is damaged: document {commit_id!r}", err=True)
-                left_out += 1
-            else:
-                out.write(text + "\n")
-                written += 1
-    click.echo(f"Exported {counted(written, 'commit')}, left {left_out} out.", err=True)
-    sys.exit(EXIT_FINDINGS if left_out else 0)
+        for finding, text in progress(export_lines(ledger, event_id), "exported", count):
+            if finding is not None:
+                findings.of("damaged")(finding)
+            out.write(text + "\n")
+            written += 1
+    summary = counted(findings.count, "finding") if findings.count else "ok"
+    click.echo(f"Exported {counted(written, 'commit')}: {summary}", err=True)
+    sys.exit(EXIT_FINDINGS if findings.count else 0)
 
 
 @ledger_commands.command("import")
@@ -71,31 +73,58 @@ def import_(file: IO[bytes]) -> None:
 
     FILE was made by `ledger export`. It is standard input unless named, and `-` is that too. Stop the service first.
     Makes the indexes and views as `init-db` does. Nothing is ever overwritten: a commit that is there already is left
-    alone, and where another one is in its place the import ends. It may be run again after an interruption.
+    alone. An event comes in whole: where one of its lines is damaged or missing, or the ledger has another commit in
+    its place, nothing is written of it, and the others come in. It may be run again after an interruption.
 
-    Exits with 0 when all is in and all is well, 1 when all is in and there are findings, 2 when a line was refused
-    (it is named, and the lines before it may be in) or the storage does not answer.
+    Exits with 0 when all is in and all is well, 1 when events were left out (each is named) or there are findings,
+    2 when nothing came in or the storage does not answer.
     """
     database = services().database
+    findings = _Findings()
     with storage():
         create_indexes_and_views(database)
         try:
-            imported = import_lines(ledger_collection(database), progress(file, "read"))
-        except ImportRefused as refusal:
-            fail(f"Refused: {refusal}. Nothing was overwritten; the lines before it may have been written.")
+            lines = progress(file, "read")
+            imported = import_lines(ledger_collection(database), lines, findings.of("left out"))
+        except OSError as error:
+            fail(f"The import broke off: {error.strerror}. It may be run again.")
         if not any(imported):
             fail("There is nothing to import: not a single line came.")
+        if not imported.written + imported.present:
+            fail("Nothing was imported.")
         click.echo(f"Imported {counted(imported.written, 'commit')}, {imported.present} were there already.")
-        findings = _verify(None)
-    sys.exit(EXIT_FINDINGS if findings else 0)
+        if imported.pseudonymous:
+            click.echo(f"In {imported.pseudonymous} of these names were erased since.")
+        is_unsound = _verify(None, watched=lambda commits: names_again(commits, findings.of("erase again")))
+    sys.exit(EXIT_FINDINGS if is_unsound or findings.count else 0)
 
 
-def _verify(event_id: str | None, as_json: bool = False) -> int:
-    """Print what `verify` prints. The number of findings."""
+class _Findings:
+    """Are told on standard error, and counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def of(self, kind: str) -> Callable[[str], None]:
+        """What tells findings of one kind."""
+
+        def tell(finding: str) -> None:
+            self.count += 1
+            click.echo(f"{kind}: {finding}", err=True)
+
+        return tell
+
+
+def _verify(
+    event_id: str | None,
+    as_json: bool = False,
+    watched: Callable[[Iterable[Document]], Iterable[Document]] = iter,
+) -> int:
+    """Print what `verify` prints. The number of findings. `watched` passes the commits on."""
     database = services().database
     count = ledger_collection(database).count_documents(export_query(event_id))
     events = transitions = findings = 0
-    for report in audit(database, event_id, lambda commits: progress(commits, "verified", count)):
+    for report in audit(database, event_id, lambda commits: progress(watched(commits), "verified", count)):
         if as_json:
             print_json(asdict(report))
         else:
