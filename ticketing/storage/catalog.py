@@ -14,7 +14,6 @@ from itertools import groupby, takewhile
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.collection import Collection
 
 from ..clock import Clock
@@ -25,6 +24,7 @@ from ..ids import EVENT_ID_PATTERN
 from .documents import times_in_utc, transitions_of
 from .ledger import COLLECTION
 from .retries import retried
+from .strays import reading_anything
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,6 @@ _STARTS_MS = {
 
 LOOKS_MAX = 500
 """How many events a page looks at: each is a step along an index, some 0.3 ms."""
-
-# What somebody wrote into one event must not keep the others from being listed.
-_READ_ANYTHING = CodecOptions[Document](
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
-)
 
 _SETS_EVENT = {"transitions.event": {"$exists": True}}  # word for word the condition of the index
 
@@ -96,7 +91,7 @@ class Catalog:
     """
 
     def __init__(self, ledger: Collection[Document], clock: Clock) -> None:
-        self._ledger = ledger
+        self._ledger = reading_anything(ledger)
         self._clock = clock
 
     def page(
@@ -125,8 +120,7 @@ class Catalog:
     ) -> tuple[list[Document], Place | None]:
         found: list[Document] = []
         place: Place | None = None
-        ledger = self._ledger.with_options(codec_options=_READ_ANYTHING)
-        with ledger.aggregate(pipeline, batchSize=limit + 1) as looked_at:
+        with self._ledger.aggregate(pipeline, batchSize=limit + 1) as looked_at:
             for looks, each in enumerate(looked_at):
                 if len(found) == limit or looks == LOOKS_MAX:
                     return found, place
@@ -138,9 +132,8 @@ class Catalog:
     def _details(self, event_ids: list[str]) -> dict[str, list[Document]]:
         """The commits that set something of these events, in order."""
         query = {"event_id": {"$in": event_ids}, **_SETS_EVENT, "$expr": _IS_OWN}
-        ledger = self._ledger.with_options(codec_options=_READ_ANYTHING)
         # Sorted here, for the index is in another order, and they are few.
-        commits = sorted(ledger.find(query, {"event_id": True, "transitions": True}), key=itemgetter("_id"))
+        commits = sorted(self._ledger.find(query, {"event_id": True, "transitions": True}), key=itemgetter("_id"))
         return {event_id: list(group) for event_id, group in groupby(commits, itemgetter("event_id"))}
 
 
