@@ -18,7 +18,7 @@ import secrets
 from typing import Protocol
 
 from .accounts import RECENT_S, Accounts
-from .clock import Clock
+from .clock import Clock, tries
 from .domain.accounts import Account, Role
 from .domain.commands import Pseudonymize
 from .errors import EventNotFound, LedgerDamaged, StorageUnavailable
@@ -102,23 +102,30 @@ class Erasure:
         left = self._names.events_naming(user_id, deadline)
         if self._is_marked(account, deadline):
             if left:
-                raise self._doubted(LedgerDamaged(left[0], "a name stands where no reader of the event finds it"))
+                raise self._doubted(left[0], "a name stands where no reader of the event finds it")
             self._sessions.remove_of(user_id, deadline)
             self._accounts.remove(account, deadline)
         return True
 
     def _marked(self, user_id: str, deadline: float) -> Account | None:
         """The account with its pseudonym. None: the name stands nowhere."""
-        account = self._accounts.fresh(user_id, deadline)
-        if account is not None and account.pseudonym is not None:
-            return account
-        if account is not None:
-            marked = self._accounts.change(account, deadline, pseudonym=new_pseudonym())
-        elif self._names.events_naming(user_id, deadline) or self._webhooks.remove_of(user_id):
-            marked = self._accounts.register(user_id, Role.CUSTOMER, "", deadline, pseudonym=new_pseudonym())
-        else:
-            return None
-        return marked or self._marked(user_id, deadline)  # somebody was faster: have another look
+        for _ in tries(self._clock, deadline):  # again where somebody was faster
+            account = self._accounts.fresh(user_id, deadline)
+            if account is not None and account.pseudonym is not None:
+                return account
+            if account is not None:
+                marked = self._accounts.change(account, deadline, pseudonym=new_pseudonym())
+            elif self._stands_anywhere(user_id, deadline):
+                marked = self._accounts.register(user_id, Role.CUSTOMER, "", deadline, pseudonym=new_pseudonym())
+            else:
+                return None
+            if marked is not None:
+                return marked
+        raise StorageUnavailable
+
+    def _stands_anywhere(self, user_id: str, deadline: float) -> bool:
+        named = self._names.events_naming(user_id, deadline)
+        return bool(named) or self._webhooks.within(self._left_s(deadline)).remove_of(user_id)
 
     def _is_marked(self, account: Account, deadline: float) -> bool:
         """Whether it is still there; else another erasure has done it all, and who has the name is somebody else."""
@@ -144,17 +151,29 @@ class Erasure:
         by = pseudonym if by == user_id else by
         command = Pseudonymize(event_id=event_id, by=by, user_id=user_id, pseudonym=pseudonym)
         try:
-            given = self._manager.execute(command, within_s=self._left_s(deadline)).event
+            version = self._pseudonymize(command, deadline)
         except EventNotFound as error:
-            raise self._doubted(LedgerDamaged(event_id, "a name stands in a commit of no event")) from error
-        assert given is not None
+            raise self._doubted(event_id, "a name stands in a commit of no event") from error
         try:
-            self._names.replace(event_id, given.version, user_id, pseudonym, deadline)
+            self._names.replace(event_id, version, user_id, pseudonym, deadline)
         except LedgerDamaged as damage:
-            raise self._doubted(damage)
+            raise self._doubted(event_id, damage.finding) from damage
 
-    def _doubted(self, damage: LedgerDamaged) -> LedgerDamaged:
+    def _pseudonymize(self, command: Pseudonymize, deadline: float) -> int:
+        """The version of the event at which no order of it is the name's any more."""
+        for _ in tries(self._clock, deadline):
+            left_s = self._left_s(deadline)
+            try:
+                given = self._manager.execute(command, within_s=left_s).event
+            except StorageUnavailable:
+                continue  # a long ledger takes several requests to fold
+            assert given is not None
+            return given.version
+        raise StorageUnavailable
+
+    def _doubted(self, event_id: str, finding: str) -> LedgerDamaged:
         """What only this erasure has seen, the manager should know."""
+        damage = LedgerDamaged(event_id, finding)
         self._manager.doubt(damage)
         return damage
 

@@ -172,12 +172,13 @@ class TicketManager:
         return state
 
     def doubt(self, damage: LedgerDamaged) -> None:
-        """Somebody else has met damage in what is in memory here: refuse the event for now, then read it anew."""
+        """Somebody has met damage in a ledger of which a state may be in memory: before anything else rests on that, it
+        is read anew. Where the damage is in it the event is refused then."""
+        log.critical("ledger doubted", extra={"event_id": damage.event_id, "finding": damage.finding})
         with self._lock:
-            self._note_damage(damage.event_id, damage.finding)
             queue = self._queues.get(damage.event_id)
-            if queue is not None and not queue.has_leader:  # else when all who wait in it have been answered
-                self._forget(queue)
+            if queue is not None:
+                queue.is_doubted = True
 
     def _request(
         self, event_id: str, command: Command | None = None, *, within_s: float | None = None
@@ -240,13 +241,10 @@ class TicketManager:
 
     def _remember_damage(self, queue: _EventQueue, batch: list[_Request], finding: str) -> None:
         """From now on the event is refused; who came meanwhile joins the batch, and need not look again."""
+        log.critical("ledger damaged, event not served", extra={"event_id": queue.event_id, "finding": finding})
         with self._lock:
-            self._note_damage(queue.event_id, finding)
+            self._damage[queue.event_id] = (finding, self._clock.monotonic() + DAMAGE_REMEMBERED_S)
             batch += self._emptied(queue)
-
-    def _note_damage(self, event_id: str, finding: str) -> None:
-        log.critical("ledger damaged, event not served", extra={"event_id": event_id, "finding": finding})
-        self._damage[event_id] = (finding, self._clock.monotonic() + DAMAGE_REMEMBERED_S)
 
     def _note_storage(self, is_away: bool) -> None:
         """After a success all are let in again. After a failure the next request tries at once, then one a second."""
@@ -276,6 +274,8 @@ class TicketManager:
         failure: Exception = StorageUnavailable()
         is_away, version = False, queue.state.version
         try:
+            if queue.is_doubted:
+                self._begin_anew(queue)
             if queue.is_crowded:
                 self._clock.sleep(GATHER_S)
             with self._turn(queue) as turn:
@@ -346,7 +346,7 @@ class TicketManager:
             successor.signal.set()
         else:
             queue.has_leader = False
-            if queue.state.event is None or queue.event_id in self._damage:
+            if queue.state.event is None:
                 self._forget(queue)
 
     # A batch: decide, write, answer.
@@ -434,9 +434,7 @@ class TicketManager:
         damaged."""
         if not queue.is_read_anew:
             log.error("ledger contradiction, reading it anew", extra={"finding": str(contradiction)})
-            queue.is_read_anew = True
-            queue.is_settled = False  # an empty state must not be decided on: an `initialize` would fill a hole
-            self._keep(queue, EventState(queue.event_id))
+            self._begin_anew(queue)
             try:
                 self._fold_new(queue, deadline)
                 return
@@ -444,6 +442,12 @@ class TicketManager:
                 contradiction = again
         self._keep(queue, EventState(queue.event_id))
         raise LedgerDamaged(queue.event_id, str(contradiction)) from contradiction
+
+    def _begin_anew(self, queue: _EventQueue) -> None:
+        """Forget what is known of an event: it is read from its first transition on."""
+        queue.is_doubted, queue.is_read_anew = False, True
+        queue.is_settled = False  # an empty state must not be decided on: an `initialize` would fill a hole
+        self._keep(queue, EventState(queue.event_id))
 
     def _find_keys_of_other_events(
         self, queue: _EventQueue, batch: Sequence[_Request], deadline: float
@@ -518,7 +522,16 @@ class _Request:
 class _EventQueue:
     """One event in this process: its state, who waits for it, and whether one of them leads."""
 
-    __slots__ = ("event_id", "has_leader", "is_crowded", "is_read_anew", "is_settled", "requests", "state")
+    __slots__ = (
+        "event_id",
+        "has_leader",
+        "is_crowded",
+        "is_doubted",
+        "is_read_anew",
+        "is_settled",
+        "requests",
+        "state",
+    )
 
     def __init__(self, event_id: str) -> None:
         self.event_id = event_id
@@ -529,7 +542,9 @@ class _EventQueue:
         # False while a commit of ours may be in the ledger unseen, and at first: the next leader reads before
         # it decides.
         self.is_settled = False
-        # While all of the state is from the ledger, read from its beginning because a fold had met a contradiction.
+        # Somebody has met damage: the next leader reads the ledger from its beginning.
+        self.is_doubted = False
+        # While that is done, in one request or in several: a contradiction is the verdict then.
         self.is_read_anew = False
 
 

@@ -78,7 +78,7 @@ def test_events_naming(collection: Collection[Document]) -> None:
     opera = Rehearsal(2, "opera")
     opera.book("ada")
     collection.insert_one(commit_document("opera", opera.transitions, b"n" * 16))
-    for stray in (7, "stray", {"no": "text"}):
+    for stray in (7, "stray", {"no": "text"}, None):
         collection.insert_one({"_id": stray, "transitions": [{"by": "ada"}]})
     names, deadline = Names(collection, FakeClock()), FakeClock().monotonic() + 5
     assert names.events_naming("ada", deadline) == ["", "7", EVENT_ID, "opera", "stray"]

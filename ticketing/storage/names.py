@@ -41,7 +41,7 @@ class Names:
         """The events with orders of this user, or with changes that he made."""
         # From `_id`, as readers do: a commit whose `event_id` differs is damaged, and reading its event says so. What
         # is no commit has an id of any type, in any encoding, which belongs to no event.
-        commit_id = {"$convert": {"input": "$_id", "to": "string", "onError": ""}}
+        commit_id = {"$convert": {"input": "$_id", "to": "string", "onError": "", "onNull": ""}}
         event_id = {"$arrayElemAt": [{"$split": [commit_id, ":"]}, 0]}
         steps = [{"$match": _naming(user_id)}, {"$group": {"_id": event_id}}]
         found = self._retried(lambda: list(reading_anything(self._collection).aggregate(steps)), deadline)
