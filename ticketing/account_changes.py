@@ -40,7 +40,7 @@ def erase_name(parts: Services, user_id: str, by: str | None, deadline: float) -
     raises; `LedgerDamaged` when both forms have been looked for.
     """
     was_there, damage = False, None
-    for form in dict.fromkeys((user_id, normal(user_id))):  # that of accounts last: for other workers it waits
+    for form in dict.fromkeys((user_id, normal(user_id))):  # that of accounts last, for the name is free then
         try:
             was_there |= parts.erasure.erase(form, form if by is None else by, deadline)
         except LedgerDamaged as found:

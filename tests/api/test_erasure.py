@@ -395,6 +395,19 @@ def test_an_interrupted_erasure_of_a_name_without_an_account(
     assert len(named - {ADA[0]}) == 1
 
 
+def test_a_name_that_is_being_erased_is_no_account(api: Api) -> None:
+    """While damage holds its erasure up: who looks whether somebody has registered it sees nobody, nor gives it a
+    password; and it cannot be registered meanwhile."""
+    changed(2, orders__0__quantity=2)(ledger_collection(api.services.database), EVENT_ID)
+    refused(api.client.delete("/users/ben", auth=ADMIN), 503, "ledger_damaged")
+    refused(api.client.get("/users/ben", auth=ADMIN), 404, "user_not_found")
+    patch = api.client.patch("/users/ben", json={"password": "a password of another"}, auth=ADMIN)
+    refused(patch, 404, "user_not_found")
+    account = api.services.accounts.fresh("ben")
+    assert account is not None and account.pseudonym is not None
+    refused(api.client.get("/users/me", auth=("ben", "")), 401, "unauthorized")
+
+
 STRAYS: dict[str, Callable[[str], Any]] = {
     "as-an-event": lambda event_id: event_id,
     "of-no-event": lambda event_id: "beta",

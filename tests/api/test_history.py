@@ -214,6 +214,22 @@ def test_a_history_that_does_not_lead_to_the_order(api: Api) -> None:
 
 
 @pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
+def test_a_commit_that_is_seen_a_little_later(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a new primary: the history is asked for again, and no ledger is called damaged."""
+    order_id = book(api, ADA)
+    api.client.post("/cancel", json={"order_id": order_id}, auth=ADA)
+    real, looks = api.services.orders.transitions_of, list[str]()
+
+    def transitions_of(*args: Any) -> Any:
+        looks.append("look")
+        return real(*args)[: -1 if len(looks) < 3 else None]
+
+    monkeypatch.setattr(api.services.orders, "transitions_of", transitions_of)
+    assert [entry["type"] for entry in history(api, order_id, ADA)] == ["booked", "cancelled"]
+    assert len(looks) == 3
+
+
+@pytest.mark.parametrize("mongo", ["mongod"], indirect=True)
 def test_what_makes_sense_and_is_not_what_was_written(api: Api) -> None:
     """503: only the checksum tells that somebody else is named."""
     order_id, ledger = book(api, ADA), api.services.database["ledger"]

@@ -494,6 +494,15 @@ def test_the_same_export_twice_in_a_row_is_one(elsewhere: Collection[Document]) 
     assert refusals(elsewhere, SOUND + SOUND, Imported(len(SOUND), len(SOUND))) == []
 
 
+def test_two_first_commits_of_an_event(elsewhere: Collection[Document], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two histories that stand together nothing gets in, whatever is written at once."""
+    monkeypatch.setattr(archive, "BATCH_BYTES", 1)
+    first, another = (as_lines(documents_of(history("concert", people=6, prefix=prefix))) for prefix in ("a", "b"))
+    finding = f"event 'concert': line {len(first) + 1}: 'concert:000000000001' comes twice"
+    assert refusals(elsewhere, [*first, *another], Imported(left_out=1)) == [finding]
+    assert elsewhere.count_documents({}) == 0
+
+
 def test_an_import_writes_while_it_reads(elsewhere: Collection[Document], monkeypatch: pytest.MonkeyPatch) -> None:
     """An event is in the database when its lines are a batch, and the next event begins."""
     monkeypatch.setattr(archive, "BATCH_BYTES", 1)

@@ -142,6 +142,7 @@ class _Judge:
     def __init__(self) -> None:
         self.event_id = ""  # of the commit that was looked at last, by its `_id`
         self._last: int | None = 0  # its last version; None where nobody can tell
+        self._opening = b""  # the first commit of the event
 
     def finding(self, document: Document, raw: bytes) -> str | None:
         """What is wrong with a commit, if anything is."""
@@ -155,7 +156,11 @@ class _Judge:
         self._last, first = document["last"], document["first"]
         if not _agrees_with_checksum(document, raw):
             return f"{commit_id!r} is not what was written: its checksum is another"
-        if before is None or first in (1, before + 1):
+        if first == 1:
+            is_another = bool(before) and raw != self._opening
+            self._opening = raw
+            return f"{commit_id!r} comes twice" if is_another else None
+        if before is None or first == before + 1:
             return None
         return f"what comes before {commit_id!r} is missing" if first > before else f"{commit_id!r} comes out of turn"
 
