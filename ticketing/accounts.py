@@ -47,7 +47,7 @@ class Users(Protocol):
         """The account that was registered with this key, and not changed since."""
 
     def page(self, after: str, limit: int, deadline: float) -> list[Account]:
-        """The first `limit` accounts after an id, by id."""
+        """The first `limit` accounts with a password after an id, by id."""
 
     def ids(self, limit: int, deadline: float) -> list[str]:
         """The ids of `limit` accounts at most."""
@@ -102,6 +102,11 @@ class Accounts:
         # Twice as long, for it may have to wait for the look-up before its own.
         return self._found(user_id, self._within(2 * LOOKUP_DEADLINE_S, deadline))
 
+    def registered(self, user_id: str, deadline: float = math.inf) -> Account | None:
+        """The same, but none that a name has only while it is being erased."""
+        account = self.fresh(user_id, deadline)
+        return account if account is not None and account.password_hash else None
+
     def recent(self, user_id: str, deadline: float = math.inf) -> Account | None:
         """The account of a user as it is now or was within the last `RECENT_S`."""
         now_s = self._clock.monotonic()
@@ -121,7 +126,7 @@ class Accounts:
         return account if account is not None and account.stamp == stamp else None
 
     def page(self, after: str, limit: int, deadline: float = math.inf) -> list[Account]:
-        """The first `limit` accounts of the database whose ids come after `after`, by id."""
+        """The first `limit` accounts of the database whose ids come after `after`, by id: such as are registered."""
         return self._users.page(after, limit, self._within(LOOKUP_DEADLINE_S, deadline))
 
     def registered_with(self, key: bytes, deadline: float = math.inf) -> Account | None:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from .accounts import RECENT_S, Accounts
 from .clock import Clock, tries
-from .domain.accounts import Account, Role
+from .domain.accounts import PSEUDONYM_PREFIX, Account, Role
 from .domain.commands import Pseudonymize
 from .errors import EventNotFound, LedgerDamaged, StorageUnavailable
 from .manager import TicketManager
@@ -60,8 +60,8 @@ class Webhooks(Protocol):
 
 
 def new_pseudonym() -> str:
-    """128 random bits. The colon keeps it apart from all user ids that can have an account (RFC 7617, 2)."""
-    return f"erased:{secrets.token_urlsafe(16)}"
+    """128 random bits."""
+    return f"{PSEUDONYM_PREFIX}{secrets.token_urlsafe(16)}"
 
 
 class Erasure:

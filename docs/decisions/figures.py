@@ -639,7 +639,7 @@ def archive(bench: Bench) -> None:
                 for n in range(0, len(parts), size)
             )
         begun_s = time.perf_counter()
-        lines = [(text or "").encode() for _, text in export_lines(ledger)]
+        lines = [text.encode() for _, text in export_lines(ledger)]
         line(f"export of {bookings} bookings", f"{time.perf_counter() - begun_s:.1f} s")
         detail(f"{sum(map(len, lines)) / 1e6:.0f} MB, {len(gzip.compress(b''.join(lines))) / 1e6:.0f} MB with gzip")
         ledger.delete_many({})

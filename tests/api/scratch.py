@@ -49,7 +49,8 @@ class FakeUsers:
 
     def page(self, after: str, limit: int, deadline: float) -> list[Account]:
         """The first after an id."""
-        return [self.accounts[user_id] for user_id in sorted(self.accounts) if user_id > after][:limit]
+        found = [self.accounts[user_id] for user_id in sorted(self.accounts) if user_id > after]
+        return [account for account in found if account.password_hash][:limit]
 
     def ids(self, limit: int, deadline: float) -> list[str]:
         """The first."""

@@ -401,6 +401,8 @@ def test_a_name_that_is_being_erased_is_no_account(api: Api) -> None:
     changed(2, orders__0__quantity=2)(ledger_collection(api.services.database), EVENT_ID)
     refused(api.client.delete("/users/ben", auth=ADMIN), 503, "ledger_damaged")
     refused(api.client.get("/users/ben", auth=ADMIN), 404, "user_not_found")
+    listed = api.client.get("/users", auth=ADMIN).json["items"]
+    assert [user["user_id"] for user in listed] == [ADA[0], OLGA[0]]
     patch = api.client.patch("/users/ben", json={"password": "a password of another"}, auth=ADMIN)
     refused(patch, 404, "user_not_found")
     account = api.services.accounts.fresh("ben")

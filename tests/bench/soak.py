@@ -13,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import queue
+import signal
 import sys
 import tempfile
 import time
@@ -67,6 +68,7 @@ def main() -> int:
     parser.add_argument("--samples", type=Path, default=ROOT / "var" / "soak.jsonl", help="the file they go to")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "soak.png")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the service ends with it
     with tempfile.TemporaryDirectory(prefix="ticketing-soak-") as folder:
         service = Service(Path(folder), **SETTINGS)
         try:

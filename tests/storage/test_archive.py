@@ -25,7 +25,6 @@ from tests.domain.rehearsal import Rehearsal, request
 from ticketing.audit import audit
 from ticketing.clock import SystemClock
 from ticketing.domain.commands import Pseudonymize
-from ticketing.erasure import new_pseudonym
 from ticketing.manager import TicketManager
 from ticketing.storage import archive
 from ticketing.storage.archive import Imported, export_lines, import_lines, names_again
@@ -641,11 +640,6 @@ def told(ledger: Collection[Document]) -> list[str]:
     documents = list(ledger.find().sort("_id"))
     assert list(names_again(documents, found.append)) == documents
     return found
-
-
-def test_our_pseudonyms_begin_like_those_of_the_service() -> None:
-    """Nothing else may stand in the place of a name."""
-    assert new_pseudonym().startswith(archive.PSEUDONYM)
 
 
 @pytest.mark.parametrize("has_checksums", [True, False])

@@ -192,11 +192,8 @@ def _entries(event_id: str, order: Order) -> list[Entry]:
         entries = order_history(order.order_id, transitions)
         if entries and entries[-1].version == order.version:
             break
-    if not entries or (entries[-1].version, entries[-1].status, entries[-1].quantity) != (
-        order.version,
-        order.status,
-        order.quantity,
-    ):
+    end = [(entry.version, entry.status, entry.quantity) for entry in entries[-1:]]
+    if end != [(order.version, order.status, order.quantity)]:
         raise LedgerContradiction(f"the history of the order {order.order_id} does not lead to what it is")
     return entries
 

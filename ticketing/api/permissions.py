@@ -28,7 +28,7 @@ def user_to_book_for(user_id: str | None) -> str:
     """
     caller = current_caller()
     if caller is not None:
-        wanted = caller.user_id if user_id is None else user_id
+        wanted = user_id or caller.user_id
         if caller.role is Role.CUSTOMER and wanted != caller.user_id:
             refuse(HTTPStatus.FORBIDDEN)
         return wanted

@@ -224,8 +224,8 @@ def _erase(user_id: str) -> bool:
 
 
 def _account_of(user_id: str) -> Account:
-    account = services().accounts.fresh(normal(user_id), request_deadline())
-    if account is None or not account.password_hash:  # that of a name which is being erased, and never had one
+    account = services().accounts.registered(normal(user_id), request_deadline())
+    if account is None:
         raise _not_found()
     return account
 

@@ -117,8 +117,8 @@ def _all() -> Iterator[Account]:
 
 def _account(user_id: str) -> Account:
     _refuse_first_admin(user_id)
-    account = services().accounts.fresh(normal(user_id))
-    if account is None or not account.password_hash:  # that of a name which is being erased, and never had one
+    account = services().accounts.registered(normal(user_id))
+    if account is None:
         fail(f"There is no user {user_id!r}.")
     return account
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+PSEUDONYM_PREFIX = "erased:"
+"""The colon keeps pseudonyms apart from all user ids that can have an account (RFC 7617, 2)."""
+
 
 class Role(StrEnum):
     """What an account is for: booking for oneself, running one's own events, or everything."""

@@ -15,7 +15,6 @@ whole: without its later commits a service would sell again what they have sold.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from tempfile import SpooledTemporaryFile
@@ -30,7 +29,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from .checksums import CHECKSUM, with_checksum
+from ..domain.accounts import PSEUDONYM_PREFIX
+from .checksums import CHECKSUM, agrees_with_checksum, with_checksum
 from .documents import ledger_id
 
 Document = dict[str, Any]
@@ -38,7 +38,6 @@ Document = dict[str, Any]
 BATCH_BYTES = 1_000_000  # are written at once
 COMMIT_BYTES_MAX = 16 * 1024 * 1024  # MongoDB's limit
 SPOOL_BYTES_IN_MEMORY = 16 * 1024 * 1024  # of events on their way in; what is more waits in a file
-PSEUDONYM = "erased:"  # is how the names of erased users begin
 
 # Dates as milliseconds: Python's own do not reach as far as MongoDB's.
 _JSON = JSONOptions(json_mode=JSONMode.CANONICAL, datetime_conversion=DatetimeConversion.DATETIME_MS)
@@ -127,7 +126,7 @@ def names_again(commits: Iterable[Document], found: Found) -> Iterator[Document]
         if _event_of(commit.get("_id")) != event_id:
             event_id, told, owners = _event_of(commit.get("_id")), set(), {}
         try:
-            erased = {name for name in _erased(commit, owners) if not name.startswith(PSEUDONYM)}
+            erased = {name for name in _erased(commit, owners) if not name.startswith(PSEUDONYM_PREFIX)}
         except _NOT_A_DOCUMENT:
             erased = set()  # a damaged commit is the audit's business
         for name in sorted(erased - told):
@@ -154,7 +153,7 @@ class _Judge:
         if not _is_commit(document) or len(raw) > COMMIT_BYTES_MAX:
             return f"{commit_id!r} is no commit of a ledger"
         self._last, first = document["last"], document["first"]
-        if not _agrees_with_checksum(document, raw):
+        if not agrees_with_checksum(document, raw, 0, len(raw)):
             return f"{commit_id!r} is not what was written: its checksum is another"
         if first == 1:
             is_another = bool(before) and raw != self._opening
@@ -358,19 +357,11 @@ def _is_commit(document: Document) -> bool:
         return False
 
 
-def _agrees_with_checksum(document: Document, raw: bytes) -> bool:
-    """Whether it is what was written. Earlier versions wrote no checksum."""
-    if CHECKSUM not in document:
-        return True
-    end = bson.encode({CHECKSUM: document[CHECKSUM]})[4:]  # how it ends, with its last field and a zero
-    return raw.endswith(end) and bool(document[CHECKSUM] == zlib.crc32(raw[4 : -len(end)]).to_bytes(4))
-
-
 def _differs_in_pseudonyms(stored: bytes, line: bytes) -> bool:
     """Whether a stored commit is that of a line, but for pseudonyms in the place of names, and is what was written."""
     try:
         here, there = bson.decode(stored, _BSON), bson.decode(line, _BSON)
-        is_sound = _agrees_with_checksum(here, stored) and (CHECKSUM in here or CHECKSUM not in there)
+        is_sound = agrees_with_checksum(here, stored, 0, len(stored)) and (CHECKSUM in here or CHECKSUM not in there)
         for transition, as_it_was in zip(here["transitions"], there["transitions"], strict=True):
             _name_again(transition, as_it_was, "by")
             for change, as_made in zip(transition.get("orders", ()), as_it_was.get("orders", ()), strict=True):
@@ -381,7 +372,7 @@ def _differs_in_pseudonyms(stored: bytes, line: bytes) -> bool:
 
 
 def _name_again(fields: Document, as_they_were: Document, name: str) -> None:
-    if name in as_they_were and fields.get(name, "").startswith(PSEUDONYM):
+    if name in as_they_were and fields.get(name, "").startswith(PSEUDONYM_PREFIX):
         fields[name] = as_they_were[name]
 
 
@@ -391,13 +382,13 @@ def _erased(commit: Document, owners: dict[str, str]) -> set[str]:
     for transition in commit["transitions"]:
         is_erasure = transition["type"] == "pseudonymized"
         if transition["version"] == 1:
-            owners[""] = transition.get("by", PSEUDONYM)  # the organizer, whose event it is
+            owners[""] = transition.get("by", PSEUDONYM_PREFIX)  # the organizer, whose event it is
         if is_erasure and "organizer" in (transition.get("event") or {}):
-            names.add(owners.get("", PSEUDONYM))
-            owners[""] = PSEUDONYM
+            names.add(owners.get("", PSEUDONYM_PREFIX))
+            owners[""] = PSEUDONYM_PREFIX
         for change in transition.get("orders", ()):
             if is_erasure:
-                names.add(owners.get(change["order_id"], PSEUDONYM))
+                names.add(owners.get(change["order_id"], PSEUDONYM_PREFIX))
             if "user_id" in change:
                 owners[change["order_id"]] = change["user_id"]
     return names

@@ -61,10 +61,11 @@ class Users:
         return None if found is None else _account(found)
 
     def page(self, after: str, limit: int, deadline: float) -> list[Account]:
-        """The first `limit` accounts whose ids come after `after`, by id. Ids compare byte by byte."""
+        """The first `limit` accounts with a password whose ids come after `after`, by id. Ids compare byte by byte."""
+        query = {"_id": {"$gt": after}, "password_hash": {"$ne": ""}}
 
         def read() -> list[dict[str, Any]]:
-            return list(self._collection.find({"_id": {"$gt": after}}).sort("_id", 1).limit(limit))
+            return list(self._collection.find(query).sort("_id", 1).limit(limit))
 
         return [_account(document) for document in retried(self._clock, deadline, read)]
 
