@@ -30,6 +30,7 @@ from .api import (
 from .api.bodies import BODY_BYTES_MAX
 from .cli import register_cli
 from .clock import Clock, SystemClock
+from .compactor import Compactor
 from .config import Config
 from .erasure import Erasure
 from .feed import ChangeFeed
@@ -43,6 +44,7 @@ from .storage.ledger import Ledger, ledger_collection
 from .storage.names import Names
 from .storage.orders import Orders
 from .storage.recent import shared_commits
+from .storage.segments import Segments, segment_collection
 from .storage.sessions import COLLECTION as SESSIONS
 from .storage.sessions import Sessions
 from .storage.users import COLLECTION as USERS
@@ -117,7 +119,8 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
     database = client[config.mongodb_database]
     commits = ledger_collection(database)
     copies = shared_commits(f"{config.mongodb_uri}/{config.mongodb_database}")
-    ledger = Ledger(commits, clock, recent_commits=copies)
+    segments = Segments(segment_collection(database), commits, clock)
+    ledger = Ledger(commits, clock, recent_commits=copies, segments=segments)
     manager = TicketManager(
         ledger,
         clock,
@@ -134,13 +137,19 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
         state_orders_max=config.state_orders_max,
         waiters_max=config.change_waiters_max,
     )
-    manager.on_change = feed.notice
+    compactor = Compactor(segments, clock)
+
+    def on_change(event_id: str, version: int) -> None:
+        feed.notice(event_id, version)
+        compactor.notice(event_id, version)
+
+    manager.on_change = on_change
     accounts = Accounts(Users(durable(database, USERS), clock), clock, auth.first_admin(config))
     sessions = Sessions(durable(database, SESSIONS), clock)
-    names = Names(commits, clock)
+    names = Names(commits, clock, segments)
     subscriptions = Webhooks(database, timeout_s=config.request_deadline_s)
     erasure = Erasure(accounts, sessions, subscriptions, names, manager, clock)
     catalog, orders = Catalog(commits, clock), Orders(commits, clock)
     return Services(
-        config, database, clock, manager, feed, accounts, sessions, erasure, subscriptions, catalog, orders
+        config, database, clock, manager, feed, compactor, accounts, sessions, erasure, subscriptions, catalog, orders
     )

@@ -16,6 +16,7 @@ something is missing or cannot be read, what follows cannot be judged: from ther
     the keys        each Idempotency-Key once
     the summaries   what a commit says of the event after it is what its transitions lead to
     the checksums   a commit is what was written, which its last field says; earlier versions wrote none
+    the segments    those that count say what their commits say; see audit_segments.py
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ from typing import Any, TypeGuard
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo.collection import Collection
 from pymongo.database import Database
 
+from .audit_segments import SegmentsAudit
 from .storage.ledger import ledger_collection
+from .storage.segments import segment_collection
 
 Document = dict[str, Any]
 
@@ -78,9 +82,14 @@ def audit(
     # ';' follows ':', so the range holds the ids of this event and of no other.
     query = {} if event_id is None else {"_id": {"$gte": f"{event_id}:", "$lt": f"{event_id};"}}
     ledger = ledger_collection(database).with_options(codec_options=_READ_ANYTHING)
+    segments = segment_collection(database).with_options(codec_options=_READ_ANYTHING)
+    with_segments = set(segments.distinct("event_id", query))
     with ledger.find(query, batch_size=_BATCH_SIZE).sort("_id", 1) as documents:
         for owner, commits in groupby(watched(documents), _owner):
-            yield audit_event(owner, commits)
+            segments_audit = SegmentsAudit(_segments_of(owner, segments) if owner in with_segments else ())
+            report = audit_event(owner, segments_audit.watched(commits))
+            report.findings += segments_audit.findings
+            yield report
 
 
 def audit_event(event_id: str, documents: Iterable[Document]) -> EventReport:
@@ -89,6 +98,13 @@ def audit_event(event_id: str, documents: Iterable[Document]) -> EventReport:
     for document in documents:
         replay.commit(document)
     return replay.close()
+
+
+def _segments_of(event_id: str, segments: Collection[Document]) -> Iterator[Document]:
+    """Those that are what was written: others are read by nobody."""
+    for segment in segments.find({"_id": {"$gte": f"{event_id}:", "$lt": f"{event_id};"}}).sort("_id", 1):
+        if _agrees_with_checksum(segment):
+            yield segment
 
 
 def _owner(document: Document) -> str:

@@ -73,8 +73,13 @@ class Ledger(Protocol):
         True: it is in, for good. False: its place is taken, nothing was written.
         """
 
-    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
-        """The transitions after version `after`, in pages. Raises `LedgerContradiction` for a broken one."""
+    def read(
+        self, event_id: str, after: int, deadline: float, *, anew: bool = False
+    ) -> Iterator[Sequence[Transition | Row]]:
+        """The transitions after version `after`, in pages. Raises `LedgerContradiction` for a broken one.
+
+        `anew`: from what was written first, whatever else there may be that says the same.
+        """
 
     def recent(self, event_id: str, after: int) -> Sequence[Transition | Row]:
         """Those that follow version `after` and are at hand, because another worker of this host has appended them.
@@ -420,7 +425,7 @@ class TicketManager:
         folding = Folding(queue.state)
         try:
             with ExitStack() as long_fold:
-                for number, page in enumerate(self._ledger.read(queue.event_id, queue.state.version, deadline)):
+                for number, page in enumerate(self._new_pages(queue, deadline)):
                     if number == SHORT_FOLD_PAGES:
                         long_fold.enter_context(objects_that_stay())
                     folding.add(page)
@@ -428,6 +433,9 @@ class TicketManager:
             self._keep(queue, folding.state())  # the next request goes on from here
             raise
         self._keep(queue, folding.state())
+
+    def _new_pages(self, queue: _EventQueue, deadline: float) -> Iterator[Sequence[Transition | Row]]:
+        return self._ledger.read(queue.event_id, queue.state.version, deadline, anew=queue.is_read_anew)
 
     def _fold_anew(self, queue: _EventQueue, deadline: float, contradiction: LedgerContradiction) -> None:
         """Once more from the first transition, in several requests if it is long. What contradicts itself even then is

@@ -9,6 +9,7 @@ from pymongo.database import Database
 
 from .accounts import Accounts
 from .clock import Clock
+from .compactor import Compactor
 from .config import Config
 from .current import facts, serving
 from .erasure import Erasure
@@ -31,6 +32,7 @@ class Services:
     clock: Clock
     manager: TicketManager
     feed: ChangeFeed
+    compactor: Compactor
     accounts: Accounts
     sessions: Sessions
     erasure: Erasure

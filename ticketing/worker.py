@@ -66,7 +66,10 @@ class Worker(GeventWorker):
     def run(self) -> None:
         """Serve until told to stop."""
         gevent.get_hub().threadpool.maxsize = self.cfg.threads
+        with self.wsgi.app_context():
+            parts = services()
         servers = [self._serve(listener) for listener in self.sockets]
+        parts.compactor.start()
         succession.note_serving()
         while self.alive:
             self.notify()
@@ -74,8 +77,8 @@ class Worker(GeventWorker):
         self._wait_for_followers()
         for server in servers:
             _accept_the_rest(server)
-        with self.wsgi.app_context():
-            services().feed.stop()  # who waits for changes is answered now
+        parts.feed.stop()  # who waits for changes is answered now
+        parts.compactor.stop()
         self._finish([server.pool for server in servers])
 
     def _wait_for_followers(self) -> None:

@@ -71,6 +71,7 @@ from ticketing.storage.client import connect  # noqa: E402
 from ticketing.storage.checksums import with_checksum  # noqa: E402
 from ticketing.storage.documents import commit_document  # noqa: E402
 from ticketing.storage.ledger import Ledger, ledger_collection  # noqa: E402
+from ticketing.storage.segments import Segments, segment_collection  # noqa: E402
 from ticketing.storage.orders import Orders  # noqa: E402
 from ticketing.storage.schema import create_indexes_and_views  # noqa: E402
 from ticketing.storage.users import Users, durable  # noqa: E402
@@ -281,20 +282,33 @@ def cold(bench: Bench) -> None:
         for number, (count, commit, keys) in enumerate(lengths):
             insert_long_ledger(database, f"e{number}", count, commit, keys)
         for number, (count, commit, keys) in enumerate(lengths):
-            with one_worker(bench.uri) as (url, pid):
-                get_status(url, "other")
-                before_mb, before_s = resident_mb(pid), processor_s(pid)
-                if number == 0:
-                    line("a worker that has only started", f"{before_mb:.0f} MB")
-                seconds, tries, longest_s = first_touch(url, f"e{number}")
-                grown_mb = resident_mb(pid) - before_mb
-                line(
-                    f"{count:,} transitions, {commit} a commit{', each with a key' if keys else ''}",
-                    f"{seconds:.2f} s until the first answer, {tries} requests",
-                )
-                detail(f"{processor_s(pid) - before_s:.2f} s of the worker's processor")
-                detail(f"{grown_mb:.0f} MB more, {grown_mb * 1e6 / count:.0f} bytes a booking")
-                detail(f"another event's status meanwhile: {longest_s * 1e3:.0f} ms at most")
+            name = f"{count:,} transitions, {commit} a commit{', each with a key' if keys else ''}"
+            cold_touch(bench, f"e{number}", count, name)
+            with_segments(database, f"e{number}")
+            cold_touch(bench, f"e{number}", count, f"{name}, in segments")
+
+
+def with_segments(database: Any, event_id: str) -> None:
+    """Write the segments of an event, as a worker does that has met it."""
+    ledger, clock = ledger_collection(database), SystemClock()
+    segments = Segments(segment_collection(database), ledger, clock)
+    began = time.process_time()
+    while segments.extend(event_id, clock.monotonic() + 60):
+        pass
+    detail(f"then its segments are written, in {time.process_time() - began:.2f} s of a processor")
+
+
+def cold_touch(bench: Bench, event_id: str, count: int, name: str) -> None:
+    """A new worker meets an event with so many transitions."""
+    with one_worker(bench.uri) as (url, pid):
+        get_status(url, "other")
+        before_mb, before_s = resident_mb(pid), processor_s(pid)
+        seconds, tries, longest_s = first_touch(url, event_id)
+        grown_mb = resident_mb(pid) - before_mb
+        line(name, f"{seconds:.2f} s until the first answer, {tries} requests")
+        detail(f"{processor_s(pid) - before_s:.2f} s of the worker's processor")
+        detail(f"{grown_mb:.0f} MB more than {before_mb:.0f}, {grown_mb * 1e6 / count:.0f} bytes a booking")
+        detail(f"another event's status meanwhile: {longest_s * 1e3:.0f} ms at most")
 
 
 def disk(bench: Bench) -> None:
@@ -313,6 +327,10 @@ def disk(bench: Bench) -> None:
             )
             detail(f"{told['storageSize'] / count:.0f} of them documents (uncompressed {told['size'] / count:.0f})")
             detail(", ".join(f"{name} {taken / count:.0f}" for name, taken in told["indexSizes"].items()))
+            with_segments(database, "e")
+            database.client.admin.command("fsync")
+            told = database.command("collStats", "segments")
+            detail(f"{(told['storageSize'] + told['totalIndexSize']) / count:.0f} more in segments")
 
 
 def book_in_commits(database: Any, count: int, size: int, keys: bool) -> None:

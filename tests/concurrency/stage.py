@@ -61,7 +61,7 @@ class MemoryLedger:
             commits.append(list(transitions))
             return True
 
-    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+    def read(self, event_id: str, after: int, deadline: float, *, anew: bool = False) -> Iterator[list[Transition]]:
         with self._lock:
             self.reads.append((event_id, after))
             commits = self.commits.get(event_id, [])

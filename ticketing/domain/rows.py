@@ -130,6 +130,20 @@ class Row:
             yield change
 
 
+def versions_of(part: Transition | Row) -> Sequence[int]:
+    """Of what a fold takes: one, or those of a row."""
+    return part.versions if isinstance(part, Row) else (part.version,)
+
+
+def transitions_in(parts: Iterable[Transition | Row]) -> Iterator[Transition]:
+    """What a fold takes, one by one."""
+    for part in parts:
+        if isinstance(part, Row):
+            yield from part.transitions()
+        else:
+            yield part
+
+
 def _made(kind: type[T], *columns: Iterable[Any]) -> list[T]:
     """Named tuples of these fields. Their own `_make` takes as long for its one step in Python as for all else."""
     if len(columns) != len(kind._fields):  # type: ignore[attr-defined]

@@ -31,12 +31,17 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from bson.errors import InvalidBSON
+
 from ..domain.model import OrderChange, OrderStatus, RequestKey, Transition, TransitionType
 from ..domain.tickets import TicketType
 from ..domain.summary import Summary
 from ..errors import Refusal
 
 VERSION_DIGITS = 12
+
+NOT_A_COMMIT = (InvalidBSON, AttributeError, LookupError, TypeError, ValueError)
+"""What is raised where a document is taken for a commit, and is none."""
 
 _PRICE = re.compile(r"[0-9]{1,20}(\.[0-9]{1,6})?")
 
@@ -61,7 +66,7 @@ def commit_document(
         "first": first,
         "last": transitions[-1].version,
         "nonce": nonce,
-        "transitions": [_transition_document(transition) for transition in transitions],
+        "transitions": [transition_document(transition) for transition in transitions],
     }
     return document if after is None else document | {"after": after._asdict()}
 
@@ -89,7 +94,8 @@ def times_in_utc(dates: Iterable[object]) -> list[datetime]:
     return times
 
 
-def _transition_document(transition: Transition) -> dict[str, Any]:
+def transition_document(transition: Transition) -> dict[str, Any]:
+    """What stands under `transitions` for one of them."""
     document: dict[str, Any] = {
         "version": transition.version,
         "type": transition.type.value,

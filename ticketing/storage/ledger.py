@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import bson
-from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -23,17 +22,18 @@ from pymongo.write_concern import WriteConcern
 from ..clock import Clock, tries
 from ..domain.fold import LedgerContradiction
 from ..domain.model import EventState, Transition, TransitionType
-from ..domain.rows import Row
+from ..domain.rows import Row, versions_of
 from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
 from .checksums import CODEC_OPTIONS, with_checksum
-from .documents import commit_document, ledger_id
+from .documents import NOT_A_COMMIT, commit_document, ledger_id
 from .inserts import SharedInserts
 from .keys import KnownKeys
 from .pages import FirstPages, Pages, Range
 from .recent import RecentCommits
 from .retries import attempt, log_retry, retried
 from .rows import rows_of
+from .segments import Segments
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -65,6 +65,7 @@ class Ledger:
         clock: Clock,
         new_nonce: Callable[[], bytes] = lambda: secrets.token_bytes(16),
         recent_commits: RecentCommits | None = None,
+        segments: Segments | None = None,
     ) -> None:
         self._collection = collection
         self._inserts = SharedInserts(collection, clock)
@@ -73,6 +74,7 @@ class Ledger:
         self._clock = clock
         self._new_nonce = new_nonce
         self._recent_commits = recent_commits or RecentCommits()
+        self._segments = segments
 
     def append(self, state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
         """Write one commit of `transitions`, which lead to `state`.
@@ -97,18 +99,36 @@ class Ledger:
         with _told_as_contradiction(event_id, ledger_id(event_id, after)):
             return rows_of([bson.decode(commit, CODEC_OPTIONS) for commit in commits])
 
-    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
+    def read(
+        self, event_id: str, after: int, deadline: float, *, anew: bool = False
+    ) -> Iterator[Sequence[Transition | Row]]:
         """The transitions of an event after version `after`, in order, a page at a time; long rows of bookings as such.
 
+        `anew`: from the commits alone, for somebody who doubts what is known of them; their segments are removed.
         Raises `LedgerContradiction` for a document that is no commit, or not what was written.
         """
-        pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, after), deadline)
-        while not pages.are_read:
-            with _told_as_contradiction(event_id, pages.left.after_id):
-                page = rows_of(pages.read_next())
+        if anew and self._segments is not None:
+            self._segments.remove(event_id, deadline)
+        for page in self._pages(event_id, after, deadline, None if anew else self._segments):
             if _erases_a_name(page):
                 self._recent_commits.forget()  # whoever wrote it may have died before he could
             yield page
+
+    def _pages(
+        self, event_id: str, after: int, deadline: float, segments: Segments | None
+    ) -> Iterator[Sequence[Transition | Row]]:
+        """Most readers want one page. Who has a long way to go is given what there is of it in segments."""
+        pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, after), deadline)
+        page = _next_of(pages, event_id)
+        yield page
+        if segments is not None and not pages.are_read:
+            version = versions_of(page[-1])[-1]
+            for segment in segments.after(event_id, version, deadline):
+                yield segment.parts
+                version = segment.last
+            pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, version), deadline)
+        while not pages.are_read:
+            yield _next_of(pages, event_id)
 
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
         """Which of these Idempotency-Keys were used, and in the ledgers of which events."""
@@ -154,6 +174,11 @@ class Ledger:
         return attempt(self._clock, deadline)
 
 
+def _next_of(pages: Pages, event_id: str) -> Sequence[Transition | Row]:
+    with _told_as_contradiction(event_id, pages.left.after_id):
+        return rows_of(pages.read_next())
+
+
 def _erases_a_name(parts: Iterable[Transition | Row]) -> bool:
     return any(part.type is TransitionType.PSEUDONYMIZED for part in parts)
 
@@ -163,5 +188,5 @@ def _told_as_contradiction(event_id: str, after_id: str) -> Iterator[None]:
     """What is no commit, behind an id, is told as `LedgerContradiction`."""
     try:
         yield
-    except (InvalidBSON, AttributeError, KeyError, TypeError, ValueError) as error:
+    except NOT_A_COMMIT as error:
         raise LedgerContradiction(f"event {event_id!r}: no commit after {after_id}: {error!r}") from error

@@ -18,6 +18,7 @@ from ..errors import LedgerDamaged
 from .checksums import CHECKSUM, find_checked, with_checksum
 from .documents import ledger_id
 from .retries import retried
+from .segments import Segments
 from .strays import reading_anything
 
 T = TypeVar("T")
@@ -33,9 +34,10 @@ class Names:
     A `deadline` is a time on the clock's `monotonic()`. Past it both methods raise `StorageUnavailable`.
     """
 
-    def __init__(self, collection: Collection[Document], clock: Clock) -> None:
+    def __init__(self, collection: Collection[Document], clock: Clock, segments: Segments | None = None) -> None:
         self._collection = collection
         self._clock = clock
+        self._segments = segments
 
     def events_naming(self, user_id: str, deadline: float) -> list[str]:
         """The events with orders of this user, or with changes that he made."""
@@ -65,6 +67,8 @@ class Names:
                     after_id = page[-1]["_id"]
         except (InvalidBSON, AttributeError, LookupError, TypeError) as error:
             raise LedgerDamaged(event_id, str(error)) from error
+        if self._segments is not None:
+            self._segments.remove(event_id, deadline)  # none is made of the old commits any more
 
     def _write(self, updates: list[ReplaceOne[Document]], deadline: float) -> bool:
         """Whether all of them were made. A commit from which another name was erased meanwhile must be read again."""

@@ -6,7 +6,7 @@ same time, and share a command. Few have a long way to go: MongoDB looks for the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -16,7 +16,7 @@ from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 
 from ..clock import TURN_S, Clock
-from ..errors import StorageUnavailable
+from .ahead import Ahead
 from .checksums import find_checked
 from .documents import ledger_id
 from .retries import retried
@@ -85,21 +85,21 @@ class Pages:
         self._deadline = deadline
         self._size = first_page_size()
         self._is_first = True
-        self._ahead: _Ahead | None = None
+        self._ahead: Ahead[list[Document]] | None = None
 
     def read_next(self) -> list[Document]:
         """The next page.
 
         Raises `StorageUnavailable` when the deadline passes, and `InvalidBSON` for what is not what was written.
         """
-        page = self._ahead.page(self._deadline) if self._ahead else self._read()
+        page = self._ahead.get(self._deadline) if self._ahead else self._read()
         self.are_read = len(page) < self._size
         if not self.are_read:
             self.left = self.left.after(page[-1])
             transitions = sum(len(each["transitions"]) for each in page)
             self._size = max(1, PAGE_SIZE * len(page) // max(len(page), transitions))
             if not self._is_first:  # one page is enough for most readers
-                self._ahead = _Ahead(self._clock, self._read)
+                self._ahead = Ahead(self._clock, self._read)
             self._is_first = False
             self._clock.sleep(TURN_S)  # it is sent now, and others have their turn
         return page
@@ -110,35 +110,6 @@ class Pages:
         else:
             read = partial(read_page, self._collection, self.left, self._size)
         return retried(self._clock, self._deadline, read, "ledger read")
-
-
-class _Ahead:
-    """A page that is read beside the caller's work."""
-
-    def __init__(self, clock: Clock, read: Callable[[], list[Document]]) -> None:
-        self._clock = clock
-        self._read = read
-        self._is_there = clock.signal()
-        self._page: list[Document] = []
-        self._error: Exception | None = StorageUnavailable()  # so it is if the reader is killed
-        clock.start(self._run)
-
-    def page(self, deadline: float) -> list[Document]:
-        """Wait for it. Raises what reading it raised, and `StorageUnavailable` when the deadline passes."""
-        if not self._is_there.wait(deadline - self._clock.monotonic()):
-            raise StorageUnavailable
-        if self._error is not None:
-            raise self._error
-        return self._page
-
-    def _run(self) -> None:
-        try:
-            self._page = self._read()
-            self._error = None
-        except Exception as error:
-            self._error = error
-        finally:
-            self._is_there.set()
 
 
 @dataclass(frozen=True, slots=True)

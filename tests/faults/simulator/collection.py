@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 from pymongo import _csot
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, NetworkTimeout, NotPrimaryError
 
+from ticketing.storage.checksums import with_checksum
+
 from .scheduler import Scheduler, SimulatedSignal
 
 Document = dict[str, Any]
@@ -96,6 +98,7 @@ class ReplicaSet:
                 for change in transition.get("orders", ()) if transition["version"] <= version else ():
                     if change.get("user_id") == name:
                         change["user_id"] = pseudonym
+            self._documents[key] = with_checksum(document)
             yield
 
     def insert(self, document: Document) -> None:
@@ -105,6 +108,12 @@ class ReplicaSet:
         if document["_id"] in self._documents:
             raise DuplicateKeyError("E11000 duplicate key")
         self._documents[document["_id"]] = document
+
+    def remove(self, query: Document) -> None:
+        """Remove what matches; a majority does it at once."""
+        for key in [key for key, document in self._documents.items() if _matches(document, query)]:
+            del self._documents[key]
+            self._majority.discard(key)
 
     def hides(self, document_id: str) -> bool:
         """Whether the primary has a document of this `_id` that majority reads do not show yet."""
@@ -197,9 +206,17 @@ class SimulatedCollection:
         """The documents that match when the request arrives, as a majority has them."""
         return _Cursor(self, query)
 
-    def find_one(self, query: Document, fields: Document | None = None) -> Document | None:
-        """The first document that matches."""
-        return next(iter(self.find(query)), None)
+    def find_one(
+        self, query: Document, fields: Document | None = None, sort: list[tuple[str, int]] | None = None
+    ) -> Document | None:
+        """The first document that matches, or the last."""
+        assert sort in (None, [("_id", -1)])
+        return next(iter([*self.find(query)][:: -1 if sort else 1]), None)
+
+    def delete_many(self, query: Document) -> None:
+        """w: majority."""
+        self.read(query)  # what may happen to a command on its way
+        self._set.remove(query)
 
     def read(self, query: Document) -> list[Document]:
         """One read: there and back."""
@@ -292,4 +309,5 @@ def _matches(document: Document, query: Document) -> bool:
     asked = query["_id"]
     if isinstance(asked, str):
         return bool(document["_id"] == asked)
-    return bool(asked["$gt"] < document["_id"] < asked["$lt"])
+    is_within = document["_id"] <= asked["$lte"] if "$lte" in asked else document["_id"] < asked["$lt"]
+    return bool(asked["$gt"] < document["_id"] and is_within)

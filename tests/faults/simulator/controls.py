@@ -53,6 +53,7 @@ from ticketing.storage.inserts import SharedInserts
 from ticketing.storage.ledger import Ledger
 from ticketing.storage.pages import FirstPages
 from ticketing.storage.recent import RecentCommits
+from ticketing.storage.segments import Segments
 
 from .collection import ReplicaSet, SimulatedCollection
 from .world import NothingWasDone, Parts
@@ -150,6 +151,17 @@ class LeavingCopiesTooEarly(Ledger):
         commit = bson.encode(document)
         self._recent_commits.leave(document["event_id"], document["first"], document["last"], commit)
         return super()._insert(document, deadline)
+
+
+class SegmentsOfWhatNoMajorityHas(Segments):
+    """They are made of commits that a failover may take back, and nobody looks whether these are there still."""
+
+    def __init__(self, collection: Any, ledger: Any, clock: Any) -> None:
+        local: Any = ReadingLocally(ledger._set, ledger._scheduler)
+        super().__init__(collection, local, clock)
+
+    def _counts(self, segment: Any, version: int, deadline: float) -> bool:
+        return True
 
 
 class BelievingTornCopies(RecentCommits):
@@ -424,6 +436,7 @@ CONTROLS = {
     "taking a full page for no news": Control("refused:event_not_found", Parts(ledger=TakingAFullPageForNoNews)),
     "not telling whose place was taken": Control("is not what happened", Parts(ledger=NotTellingWhosePlaceWasTaken)),
     "leaving copies before a majority has the commit": Control("stands at place", Parts(ledger=LeavingCopiesTooEarly)),
+    "segments of what no majority has": Control("stands at place", Parts(segments=SegmentsOfWhatNoMajorityHas)),
     "believing torn copies": Control("refused:idempotency_key_reused", Parts(copies=BelievingTornCopies)),
     "taking copies for all that is new": Control("had been answered", Parts(manager=TakingCopiesForAllThatIsNew)),
     "keeping state after an unsettled write": Control(

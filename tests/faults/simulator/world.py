@@ -6,13 +6,16 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
+from ticketing import compactor as compactor_module
 from ticketing.clock import Clock
+from ticketing.compactor import Compactor
 from ticketing.domain import decide as decide_module
 from ticketing.domain.commands import (
     Book,
@@ -32,9 +35,12 @@ from ticketing.errors import Overloaded, Refusal, StorageUnavailable, TicketingE
 from ticketing.manager import TicketManager, Turn, Turns
 from ticketing.storage import pages as pages_module
 from ticketing.storage import rows as rows_module
+from ticketing.storage import segments as segments_module
 from ticketing.storage import sharing as sharing_module
 from ticketing.storage.ledger import Ledger
+from ticketing.storage.pages import Range
 from ticketing.storage.recent import INDEX_BYTES, RecentCommits
+from ticketing.storage.segments import Segments
 
 from ..history import Attempt, History
 from .collection import ReplicaSet, SimulatedCollection
@@ -43,9 +49,14 @@ from .scheduler import START, Scheduler, SimulatedClock, SimulatedSignal, Task, 
 DEADLINE_S = 8.0
 ANSWER_WAY_S = 0.1
 REST_S = 600.0  # by then every story has come to an end
-PAGE_SIZE = 3  # a catch-up comes in pieces, and the world changes between them
-ROW_MIN = 2  # bookings that are folded by columns
-GATHER_S = 0.02  # events whose commands could go together mostly do
+SMALL = (
+    (pages_module, "PAGE_SIZE", 3),  # a catch-up comes in pieces, and the world changes between them
+    (rows_module, "ROW_MIN", 2),  # bookings that are folded by columns
+    (sharing_module, "GATHER_S", 0.02),  # events whose commands could go together mostly do
+    (compactor_module, "BEHIND_MAX", 4),  # and ledgers are soon so long that there are segments of them
+    (segments_module, "SEGMENT_SIZE", 3),
+    (segments_module, "PAGE_COMMITS", 2),
+)
 RING_BYTES = 16 * 1024  # some thirty copies of commits, and the larger ones leave none
 SECOND = timedelta(seconds=1)
 OF_INITIALIZE = ("name", "total_tickets", "max_tickets_per_order")  # all else that is said of an event are details
@@ -65,6 +76,7 @@ class Parts:
     ledger: type[Ledger] = Ledger
     collection: type[SimulatedCollection] = SimulatedCollection
     copies: type[RecentCommits] = RecentCommits
+    segments: type[Segments] = Segments
     rules: Mapping[str, Any] = field(default_factory=dict)  # functions of ticketing.domain.decide, by name
 
 
@@ -78,6 +90,8 @@ class World:
         self.clock: Clock = SimulatedClock(self.scheduler)
         trouble = self.rng.choice([0.2, 0.6, 1.0])
         self.replica_set = ReplicaSet(self.scheduler, random.Random(self.rng.random()), trouble)
+        # A database of its own, for nothing rests on it.
+        self.segments_set = ReplicaSet(self.scheduler, random.Random(self.rng.random()), trouble)
         self.parts = parts
         self.attempts: list[Attempt] = []
         self.story: list[str] = []
@@ -100,6 +114,7 @@ class World:
         self.scheduler.run(REST_S)
         # All is quiet, the last zombie has landed: everybody must see the same now.
         self.replica_set.calm_down()
+        self.segments_set.calm_down()
         observer = Client(self, "observer", self.rng)
         self.scheduler.spawn("observer", observer.look_through_every_worker)
         self.scheduler.run(2 * REST_S)
@@ -107,7 +122,7 @@ class World:
             self.attempts,
             self.replica_set.majority_documents(),
             DEADLINE_S + ANSWER_WAY_S,
-            dict(self.replica_set.faults),
+            dict(self.replica_set.faults + self.segments_set.faults),
             self.scheduler.steps,
             self.story,
             START,
@@ -211,8 +226,10 @@ class Worker:
         world, clock = self.world, WorkerClock(self)
         collection: Any = world.parts.collection(world.replica_set, world.scheduler)
         copies = world.parts.copies(self.host.memory)
-        ledger = world.parts.ledger(collection, clock, lambda: world.rng.randbytes(16), copies)
-        return world.parts.manager(
+        of_segments: Any = SimulatedCollection(world.segments_set, world.scheduler)
+        segments = world.parts.segments(of_segments, collection, clock)
+        ledger = world.parts.ledger(collection, clock, lambda: world.rng.randbytes(16), copies, segments)
+        manager = world.parts.manager(
             ledger,
             clock,
             deadline_s=DEADLINE_S,
@@ -220,6 +237,10 @@ class Worker:
             queue_length_max=world.rng.choice([3, 100]),
             turns=NotedTurns(self.host),
         )
+        compactor = Compactor(segments, clock)
+        compactor.start()
+        manager.on_change = compactor.notice
+        return manager
 
     def call(self, attempt: Attempt, work: Callable[[TicketManager], None], done: SimulatedSignal) -> None:
         """Run `work` for a request in a thread of this process, then set `done`; a crash sets it too."""
@@ -393,6 +414,7 @@ class Client:
             assert erased.version is not None
             for _ in self.world.replica_set.replace_name(event_id, erased.version, user, pseudonym):
                 self.world.scheduler.sleep(0.0005)
+            self.world.segments_set.remove(Range.of(event_id, 0).query)
 
     def _user(self, among: int = 8) -> str:
         return f"user-{self.rng.randint(1, among)}"
@@ -624,15 +646,10 @@ def _note_state(attempt: Attempt, state: EventState) -> None:
 def run(seed: int, parts: Parts | None = None) -> History:
     """Play the story of one seed."""
     parts = parts or Parts()
-    page_size, gather_s, row_min = pages_module.PAGE_SIZE, sharing_module.GATHER_S, rows_module.ROW_MIN
-    rules = {name: getattr(decide_module, name) for name in parts.rules}
-    pages_module.PAGE_SIZE, sharing_module.GATHER_S, rows_module.ROW_MIN = PAGE_SIZE, GATHER_S, ROW_MIN
-    for name, rule in parts.rules.items():
-        setattr(decide_module, name, rule)
-    try:
+    with ExitStack() as replaced:
+        for module, name, value in SMALL:
+            replaced.enter_context(patch.object(module, name, value))
+        for name, rule in parts.rules.items():
+            replaced.enter_context(patch.object(decide_module, name, rule))
+        replaced.callback(forget_all)
         return World(seed, parts).run()
-    finally:
-        pages_module.PAGE_SIZE, sharing_module.GATHER_S, rows_module.ROW_MIN = page_size, gather_s, row_min
-        for name, rule in rules.items():
-            setattr(decide_module, name, rule)
-        forget_all()

@@ -1,0 +1,195 @@
+"""Segments: what long ledgers say once more, by columns, for workers that meet a crowded event for the first time.
+
+A commit is made to be appended. It holds a few bookings, each a document in a document, and to take these apart is
+most of what a worker does that reads hundreds of thousands. A segment holds the transitions of many commits in a row:
+
+    {"_id": "concert-2027:000000002003", "format": 1, "event_id": "concert-2027", "first": 1, "last": 2003,
+     "commits": Binary(the checksums of its commits, 4 bytes each),
+     "parts": [the transitions, see columns.py],
+     "checksum": Binary(4 bytes)}
+
+Nothing rests on it. It counts as long as the ledger has just the commits that it was made of, by their checksums:
+whoever reads it looks, and where one is missing, is another by now or has come between them, the segment goes, and the
+ledger is read. So it need not be backed up, and may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+
+from ..clock import TURN_S, Clock
+from ..domain.model import Transition
+from ..domain.rows import Row, transitions_in, versions_of
+from .ahead import Ahead
+from .checksums import CHECKSUM, CODEC_OPTIONS, find_checked, with_checksum
+from .columns import part_documents, parts_of
+from .documents import NOT_A_COMMIT, ledger_id
+from .pages import Range, read_page
+from .retries import retried
+from .rows import rows_of
+from .users import durable
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+COLLECTION = "segments"
+FORMAT = 1  # another one wherever a transition gets a field: who does not know it writes segments without it
+
+# Transitions, and what is left of the last commit: some milliseconds, in which nobody else has a turn.
+SEGMENT_SIZE = 2_000
+PAGE_COMMITS = 50  # are read at once to make one
+
+
+class Segment(NamedTuple):
+    """The transitions of an event up to a version."""
+
+    last: int
+    parts: Sequence[Transition | Row]
+
+
+def segment_collection(database: Database[Document]) -> Collection[Document]:
+    """The segments, where a majority has them."""
+    return durable(database, COLLECTION).with_options(codec_options=CODEC_OPTIONS)
+
+
+class Segments:
+    """The segments of all events. Safe to share between threads.
+
+    A `deadline` is a time on the clock's `monotonic()`. Past it every method raises `StorageUnavailable`.
+    """
+
+    def __init__(self, collection: Collection[Document], ledger: Collection[Document], clock: Clock) -> None:
+        self._collection = collection
+        self._ledger = ledger
+        self._clock = clock
+
+    def after(self, event_id: str, version: int, deadline: float) -> Iterator[Segment]:
+        """What follows a version, a segment at a time, as far as there are any that count."""
+        segment = self._next(event_id, version, deadline)
+        while segment is not None:
+            following = Ahead(self._clock, partial(self._next, event_id, segment.last, deadline))
+            yield segment
+            self._clock.sleep(TURN_S)
+            segment = following.get(deadline)
+
+    def extend(self, event_id: str, deadline: float) -> bool:
+        """Write the next one of an event. False: the ledger has not enough for it, or none is to be made of it."""
+        end = self._end(event_id, deadline)
+        try:
+            commits = self._commits_after(event_id, end, deadline)
+            document = _segment_document(event_id, end, commits) if commits else None
+        except NOT_A_COMMIT as error:
+            log.warning("no segment of a damaged ledger", extra={"event_id": event_id, "finding": repr(error)})
+            return False
+        if document is None:
+            return False
+        with suppress(DuplicateKeyError):  # another worker was faster
+            self._retried(partial(self._collection.insert_one, document), deadline)
+        # Names may have been erased from the commits since they were read, and segments removed before this one came.
+        if not self._counts(document, end, deadline):
+            self.remove(event_id, deadline, after=end)
+            return False
+        return True
+
+    def remove(self, event_id: str, deadline: float, after: int = 0) -> None:
+        """Remove those of an event that go beyond a version."""
+        self._retried(partial(self._collection.delete_many, Range.of(event_id, after).query), deadline)
+
+    def _next(self, event_id: str, version: int, deadline: float) -> Segment | None:
+        """The one that goes on from a version. None that counts: what there is goes."""
+        try:
+            query = Range.of(event_id, version).query
+            found = self._retried(partial(find_checked, self._collection, query, 1), deadline)
+            if not found:
+                return None
+            if self._counts(found[0], version, deadline):
+                return Segment(found[0]["last"], _parts_after(version, parts_of(found[0]["parts"])))
+            finding = "it is of other commits"
+        except NOT_A_COMMIT as error:
+            finding = repr(error)
+        log.warning("segment removed", extra={"event_id": event_id, "after": version, "finding": finding})
+        self.remove(event_id, deadline, after=version)
+        return None
+
+    def _counts(self, segment: Document, version: int, deadline: float) -> bool:
+        """Whether it goes on from a version, and the ledger has just the commits that it was made of."""
+        event_id, first, last = segment["event_id"], segment["first"], segment["last"]
+        wanted = {"_id": {"$gt": Range.of(event_id, first - 1).after_id, "$lte": ledger_id(event_id, last)}}
+        count = len(segment["commits"]) + 1  # if there is one too many it is seen
+
+        def checksums() -> list[Any]:
+            found = self._ledger.find(wanted, {"_id": False, CHECKSUM: True}).sort("_id", 1)
+            return [commit.get(CHECKSUM) for commit in found.limit(count).batch_size(count)]
+
+        follows = segment["format"] == FORMAT and first <= version + 1
+        return bool(follows and segment["commits"] == self._retried(checksums, deadline))
+
+    def _end(self, event_id: str, deadline: float) -> int:
+        """The version that those of an event come to."""
+        query = Range.of(event_id, 0).query
+        read = partial(self._collection.find_one, query, {"last": True}, sort=[("_id", -1)])
+        found = self._retried(read, deadline)
+        return 0 if found is None else int(found["last"])
+
+    def _commits_after(self, event_id: str, version: int, deadline: float) -> list[Document]:
+        """As many commits as a segment takes, or none. Raises what `find_checked` raises for one that is damaged."""
+        commits: list[Document] = []
+        size, left = 0, Range.of(event_id, version)
+        while size < SEGMENT_SIZE:
+            began_s = self._clock.monotonic()
+            page = self._retried(partial(read_page, self._ledger, left, PAGE_COMMITS), deadline)
+            if not page:
+                return []
+            for commit in page:
+                if size < SEGMENT_SIZE:
+                    commits.append(commit)
+                    size += len(commit["transitions"])
+            left = left.after(page[-1])
+            # There is no hurry: half of the time is for others.
+            self._clock.sleep(max(TURN_S, self._clock.monotonic() - began_s))
+        return commits
+
+    def _retried(self, call: Callable[[], T], deadline: float) -> T:
+        return retried(self._clock, deadline, call, "segment")
+
+
+def _segment_document(event_id: str, after: int, commits: Sequence[Document]) -> Document:
+    """The segment of these commits, which follow a version.
+
+    Raises one of `NOT_A_COMMIT` where they do not, or are without checksums, as those of earlier versions are.
+    """
+    first, last = after + 1, commits[-1]["last"]
+    versions = [transition["version"] for commit in commits for transition in commit["transitions"]]
+    if versions != [*range(first, last + 1)]:
+        raise ValueError("versions out of turn")
+    checksums = [commit[CHECKSUM] for commit in commits]
+    return with_checksum(
+        {
+            "_id": ledger_id(event_id, last),
+            "format": FORMAT,
+            "event_id": event_id,
+            "first": first,
+            "last": last,
+            "commits": checksums,
+            "parts": part_documents(rows_of(commits)),
+        }
+    )
+
+
+def _parts_after(version: int, parts: Sequence[Transition | Row]) -> Sequence[Transition | Row]:
+    """Without what somebody has already who comes to this version."""
+    if versions_of(parts[0])[0] > version:
+        return parts
+    return [transition for transition in transitions_in(parts) if transition.version > version]
