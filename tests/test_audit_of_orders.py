@@ -109,9 +109,9 @@ def named(version: int, place: int = 0) -> str:
     return str(fair()[version - 1]["orders"][place]["order_id"])
 
 
-def bulk_refused(refused: Any) -> Document:
-    """The refusal of two bookings, with these details."""
-    return {"code": "bulk_refused", "details": {"refused": refused, "count": 2}}
+def bulk_refused(refused: Any, count: int = 2) -> Document:
+    """The refusal of two bookings, or so many, with these details."""
+    return {"code": "bulk_refused", "details": {"refused": refused, "count": count}}
 
 
 SEATS = {"code": "seat", "name": "A seat", "total_tickets": 4, "price": "25.00", "currency": "EUR"}
@@ -191,6 +191,11 @@ DAMAGES: list[tuple[Callable[[Parts], object], str]] = [
     (put(11, refusal=REFUSED), "version 11 .*remembers neither one refusal nor one order"),
     (put(12, refusal=bulk_refused([5])), "version 12 .*remembers a refusal that is none"),
     (put(12, refusal=bulk_refused(5)), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([{"index": 2, **REFUSED}])), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([{"index": 0.0, **REFUSED}])), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([{"index": 1, **REFUSED}] * 2)), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([REFUSED])), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([], count=501)), "version 12 .*remembers a refusal that is none"),
     (put(13, event={"venue": "x"}), "version 13 .*remembers, and changes the event"),
     (put(13, event=5), "version 13 .*remembers, and changes the event"),
     (lambda parts: parts[12].pop("event"), "version 13 .*remembers neither one refusal nor one order"),

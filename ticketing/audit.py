@@ -42,6 +42,7 @@ FINDINGS_MAX = 1_000  # an event
 FINDINGS_OF_A_KIND_MAX = 20
 _QUOTED = re.compile(r"'[^']*'|\d+")  # what differs between two findings of a kind
 _BATCH_SIZE = 200  # documents fetched at once
+_BULK_MAX = 500  # bookings of one request
 _PROMOTED_AT_ONCE = 10_000  # where more may move up, they do so in several transitions, one right after the other
 
 # Dates beyond Python's years and broken UTF-8 are to be found, and not to end the reading.
@@ -634,7 +635,11 @@ _NEXT = {"waiting": ("confirmed", "cancelled"), "confirmed": ("cancelled",), "ca
 
 def _is_number(value: Any) -> TypeGuard[int]:
     """A count from 1 on. A bool is none, though Python takes it for an int."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return _is_number_or_0(value) and value >= 1
+
+
+def _is_number_or_0(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _agrees_with_checksum(document: Document) -> bool:
@@ -727,9 +732,7 @@ def _are_refused(value: Any, booked: int) -> bool:
         return False
     places = [each.get("index") for each in value]
     count = booked + len(places)
-    return all(place == 0 or _is_number(place) for place in places) and sorted(set(places)) == sorted(places) and (
-        not places or max(places) < count
-    )
+    return all(map(_is_number_or_0, places)) and len(set(places)) == len(places) and max(places, default=-1) < count
 
 
 def _is_refusal(value: Any) -> bool:
@@ -738,7 +741,10 @@ def _is_refusal(value: Any) -> bool:
     code, details = value.get("code"), value["details"]
     if not isinstance(code, str) or code not in REFUSALS or set(details) != REFUSALS[code]:
         return False
-    return all(_DETAILS.get(name, _is_text)(detail) for name, detail in details.items())
+    if not all(_DETAILS.get(name, _is_text)(detail) for name, detail in details.items()):
+        return False
+    refused = details.get("refused", [])
+    return code != "bulk_refused" or _are_refused(refused, details["count"] - len(refused))
 
 
 # How a refusal's details look, but for texts.
@@ -746,10 +752,10 @@ _DETAILS: dict[str, Callable[[Any], bool]] = {
     "order_id": _or_none(_is_text),
     "maximum": _is_number,
     "minimum": _is_number,
-    "count": _is_number,
+    "count": lambda value: _is_number(value) and value <= _BULK_MAX,
     "version": _is_number,
-    "available_tickets": lambda value: value == 0 or _is_number(value),
-    "refused": lambda value: isinstance(value, list) and all(_is_refusal(each) for each in value),
+    "available_tickets": _is_number_or_0,
+    "refused": lambda value: isinstance(value, list),  # further up
 }
 
 

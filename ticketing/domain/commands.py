@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from .model import MAX_TICKETS_PER_ORDER, RequestKey
 from .tickets import TicketType
 
+BULK_MAX = 500
+"""Bookings of one `BookMany`. Where a ledger tells of more, it is damaged."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
