@@ -484,7 +484,7 @@ class _Replay:
             self.find("changes more of the event than its organizer")
         if not changes and event is None:
             self.find("gives nothing to a pseudonym")
-        names = set()
+        names, given = set(), [event.get("organizer")] if isinstance(event, dict) else []
         for change in changes:
             order, name = self.orders.get(change["order_id"]), change.get("user_id")
             if order is None or not isinstance(name, str):
@@ -492,15 +492,19 @@ class _Replay:
                 return
             if set(change) != {"order_id", "user_id"}:
                 self.find(f"changes more of the order {change['order_id']!r} than its user")
-            names |= {order.user_id, name}
+            names.add(order.user_id)
+            given.append(name)
             was_active = self.active.get(order.user_id) == change["order_id"]
             if was_active:
                 del self.active[order.user_id]
                 self.active[name] = change["order_id"]
             order.user_id = name
-        # The name, where it has not been replaced yet, and its pseudonym.
-        if len(names) > 2:
-            self.find(f"gives orders of {len(names)} users to one another")
+        # The name, where it has not been replaced yet: by a pseudonym, and by others where it came back with a repair.
+        users = {name for name in names if not _is_pseudonym(name)}
+        if len(users) > 1:
+            self.find(f"gives orders of {len(users)} users away")
+        if not all(_is_pseudonym(name) and name == given[0] for name in given):
+            self.find(f"gives to more than one pseudonym, or to none: {_shown(given)}")
 
     # Orders.
 
@@ -651,6 +655,10 @@ def _agrees_with_checksum(document: Document) -> bool:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _is_pseudonym(value: Any) -> bool:
+    return _is_text(value) and value.startswith("erased:")
 
 
 def _or_none(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:

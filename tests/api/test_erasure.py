@@ -23,6 +23,7 @@ from ticketing.errors import StorageUnavailable
 from ticketing.ids import new_order_id
 from ticketing.manager import DAMAGE_REMEMBERED_S
 from ticketing.storage import recent
+from ticketing.storage.archive import export_lines, import_lines
 from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.names import Names
 from ticketing.storage.recent import RecentCommits
@@ -408,6 +409,30 @@ def test_a_name_that_is_being_erased_is_no_account(api: Api) -> None:
     account = api.services.accounts.fresh("ben")
     assert account is not None and account.pseudonym is not None
     refused(api.client.get("/users/me", auth=("ben", "")), 401, "unauthorized")
+
+
+@pytest.mark.parametrize("who", [ADA, OLGA], ids=["customer", "organizer"])
+def test_repairs_after_an_erasure(api: Api, make_app: MakeApp, who: tuple[str, str]) -> None:
+    """Each commit with the name is lost, comes back with it from an older backup, and the name is erased again: one
+    after the other, so that the commits have another pseudonym each. The ledger is in order all along, and its orders
+    are those of one user."""
+    ledger = ledger_collection(api.services.database)
+    api.post("/cancel", {"event_id": EVENT_ID, "user_id": "ben"}, auth=OLGA)  # and Ada moves up
+    backup = [line.text.encode() for line in export_lines(ledger, EVENT_ID)]
+    named = [commit["_id"] for commit in api.ledger() if commit["event_id"] == EVENT_ID and who[0] in repr(commit)]
+    assert len(named) >= 2
+    assert api.client.delete(f"/users/{who[0]}", auth=ADMIN).status_code == 204
+    before = orders(api)
+    for commit_id in named:
+        ledger.delete_one({"_id": commit_id})
+        assert import_lines(ledger, backup).written == 1
+        assert places(api, who[0]) == ["ledger"]
+        in_order(api)
+        assert orders(Api(make_app())) == before
+        assert Api(make_app()).client.delete(f"/users/{who[0]}", auth=ADMIN).status_code == 204
+        assert places(api, who[0]) == []
+        in_order(api)
+        assert orders(Api(make_app())) == before
 
 
 STRAYS: dict[str, Callable[[str], Any]] = {
