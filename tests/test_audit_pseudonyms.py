@@ -81,6 +81,10 @@ def order_id(number: int) -> str:
             {"orders": [{"order_id": order_id(number), "user_id": PSEUDONYM} for number in (2, 3)]},
             "gives orders of 2 users away",
         ),
+        (
+            {"orders": [{"order_id": order_id(number), "user_id": PSEUDONYM} for number in (3, 5)]},
+            "gives 'erased:0' a second active order",
+        ),
         ({"orders": [{"order_id": order_id(2), "user_id": "ben"}]}, "to more than one pseudonym, or to none"),
         ({"event": {"organizer": "ben"}}, "to more than one pseudonym, or to none"),
         ({"event": {"organizer": 5}}, "to more than one pseudonym, or to none"),

@@ -497,6 +497,8 @@ class _Replay:
             was_active = self.active.get(order.user_id) == change["order_id"]
             if was_active:
                 del self.active[order.user_id]
+                if name in self.active:
+                    self.find(f"gives {name!r} a second active order, {change['order_id']!r}")
                 self.active[name] = change["order_id"]
             order.user_id = name
         # The name, where it has not been replaced yet: by a pseudonym, and by others where it came back with a repair.

@@ -327,6 +327,34 @@ def test_a_booking_that_was_let_in_long_ago(api: Api, make_app: MakeApp, monkeyp
     in_order(api)
 
 
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_a_second_order_that_was_let_in_long_ago(
+    api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, is_interrupted: bool
+) -> None:
+    """Another worker writes it to an event in which her order is the pseudonym's already. No pseudonym has two active
+    orders, also where the erasure breaks off before the name is replaced there."""
+    there, real_replace, late = Api(make_app()), Names.replace, [EVENT_ID, "opera"]
+    breaks = [StorageUnavailable()] * is_interrupted
+
+    def replace(names: Names, event_id: str, *args: Any) -> None:
+        if not late and breaks:
+            raise breaks.pop()
+        real_replace(names, event_id, *args)
+        while event_id == "opera" and late:
+            each = late.pop()
+            there.services.manager.execute(Book(event_id=each, order_id=new_order_id(each), user_id=ADA[0]))
+
+    monkeypatch.setattr(Names, "replace", replace)
+    if is_interrupted:
+        refused(api.client.delete("/users/me", auth=ADA), 503, "storage_unavailable")
+        in_order(api)
+    assert api.client.delete("/users/me", auth=ADA).status_code == 204
+    assert places(api, ADA[0]) == []
+    in_order(api)
+    for reader in (api, there, Api(make_app())):
+        assert (len(orders(reader, EVENT_ID)), len(orders(reader, "opera"))) == (4, 3)
+
+
 def test_who_takes_the_name_at_once(api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not before the end, though it never had an account; then it is somebody else's, whose orders are not touched."""
     real_replace = Names.replace
