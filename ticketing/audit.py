@@ -5,7 +5,8 @@ so a mistake in deciding or folding cannot hide itself. Whatever a document hold
 finding and never an exception. A broken rule is noted, and the replay goes on with the ledger's word. Where
 something is missing or cannot be read, what follows cannot be judged: from there on only numbers and keys.
 
-    the commits     contiguous from 1; `_id`, `event_id`, `first`, `last` and the versions inside agree
+    the commits     contiguous from 1; `_id`, `event_id`, `first`, `last` and the versions inside agree; no fields that
+                    readers do not know
     the tickets     never more booked of a type than there are; quantities within the event's limits
     the orders      waiting or confirmed, then cancelled; one active order a user; ids of this event; fewer tickets,
                     never more, and what one order loses by a transfer another gets
@@ -183,13 +184,19 @@ class _Replay:
             self.find(f"names the event {_shown(document.get('event_id'))}")
         if not _is_number(first) or document.get("_id") != f"{event_id}:{first:012d}":
             self.find(f"begins with {_shown(first)}, which its _id does not say")
-        if not _is_number(first) or last != first + len(transitions) - 1:
+        if not _is_number(first) or not _is_number(last) or last != first + len(transitions) - 1:
             self.find(f"ends with {_shown(last)}, which its {len(transitions)} transitions do not")
+        self._check_names(document, _COMMIT)
         nonce = document.get("nonce")
         if not isinstance(nonce, bytes) or len(nonce) != 16:
             self.find("has no nonce of 16 bytes")
         if "checksum" in document and not _agrees_with_checksum(document):
             self.find("does not agree with its checksum: it is not what was written")
+
+    def _check_names(self, fields: Document, names: set[str]) -> None:
+        others = sorted(set(fields) - names)
+        if others:
+            self.find(f"has what no reader looks at: {_shown(others)}")
 
     def _check_summary(self, after: Any) -> None:
         counted = {
@@ -198,7 +205,7 @@ class _Replay:
             "waiting": sum(len(line) for line in self.lines.values()),
             "updated_at": self.updated_at,
         }
-        if after != counted:
+        if after != counted or any(isinstance(value, bool | float) for value in after.values()):
             self.find(f"says {_shown(after)} of the event after it, which is {counted}")
 
     # A transition: its number, what it does, and what must hold after it.
@@ -211,6 +218,11 @@ class _Replay:
         if not isinstance(transition.get("by", ""), str):
             self.find("was carried out by nobody that has a name")
         self._check_key(transition.get("request"))
+        self._check_names(transition, _TRANSITION)
+        if not isinstance(transition.get("event", {}), dict):
+            self.find("has fields of the event that are none")
+        if transition.get("sales", "closed") != "closed":
+            self.find(f"says that sales are {_shown(transition['sales'])}")
         if not self.is_lost:
             self._act(transition)
 
@@ -330,7 +342,7 @@ class _Replay:
 
     def _event_cancelled(self, transition: Document, changes: list[Document]) -> None:
         fields = transition.get("event")
-        if changes or not isinstance(fields, dict) or set(fields) != {"cancelled_at"} or self.event.get("cancelled_at"):
+        if changes or fields != {"cancelled_at": transition.get("at")} or self.event.get("cancelled_at"):
             self.find("cancels the event, and does more or less than that")
         self._set_event(fields)
 
@@ -398,11 +410,10 @@ class _Replay:
             self._book(changes[0])
 
     def _bulk_booked(self, transition: Document, changes: list[Document]) -> None:
-        refused = transition.get("refused", [])
         if not changes or not all(_is_new_order(change) for change in changes):
             self.lose("books many, and not all of them are new orders")
             return
-        if not _are_refused(refused, len(changes)):
+        if "refused" in transition and not _are_refused(transition["refused"], len(changes)):
             self.find("refuses bookings that are none")
         for change in changes:
             self._book(change)
@@ -464,7 +475,7 @@ class _Replay:
         refusal, refused, event = (transition.get(name) for name in ("refusal", "refused", "event"))
         if refusal is not None and not _is_refusal(refusal):
             self.find("remembers a refusal that is none")
-        if refused is not None and not (refused and _are_refused(refused, 0)):
+        if refused is not None and not _are_refused(refused, 0):
             self.find("remembers refused bookings that are none")
         if event is not None and event != {}:
             self.find("remembers, and changes the event")
@@ -604,6 +615,10 @@ _ACTS = {
 _NAMES_EVENT = ("initialized", "updated", "event_cancelled", "remembered", "pseudonymized")
 _WHENEVER = ("initialized", "transferred")  # whether anything is sold does not matter to it
 
+# What a commit and a transition have, or may have.
+_COMMIT = {"_id", "event_id", "first", "last", "nonce", "transitions", "after", "checksum"}
+_TRANSITION = {"version", "type", "at", "by", "event", "sales", "orders", "request", "refusal", "refused"}
+
 # The refusals that may be remembered, and what they tell.
 REFUSALS: dict[str, set[str]] = {
     "event_not_found": {"event_id"},
@@ -738,11 +753,11 @@ def _is_ticket_type(value: Any) -> bool:
 
 def _are_refused(value: Any, booked: int) -> bool:
     """Whether these are refused bookings among so many that were not: each in its place, and none twice."""
-    if not isinstance(value, list) or not all(isinstance(each, dict) and _is_refusal(each) for each in value):
+    if not isinstance(value, list) or not value or not all(_is_refusal(each) for each in value):
         return False
     places = [each.get("index") for each in value]
     count = booked + len(places)
-    return all(map(_is_number_or_0, places)) and len(set(places)) == len(places) and max(places, default=-1) < count
+    return all(map(_is_number_or_0, places)) and len(set(places)) == len(places) and max(places) < count
 
 
 def _is_refusal(value: Any) -> bool:
