@@ -190,6 +190,11 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("a wrong first", put_frame(6, first=7), "begins with 7, which its _id does not say"),
     ("a first that is no number", put_frame(6, first="6"), "begins with '6'"),
     ("a wrong last", put_frame(6, last=7), "ends with 7, which its 1 transitions do not"),
+    ("a last that is a fraction", put_frame(6, last=6.0), "ends with 6.0, which its 1 transitions do not"),
+    ("a last that is a truth", put_frame(1, last=True), "ends with True, which its 1 transitions do not"),
+    ("a field of another name", put_frame(6, checksun=b"sums"), "has what no reader looks at: .'checksun'"),
+    ("a part of another name", put(6, requesu={}), "has what no reader looks at: .'requesu'"),
+    ("sales of another kind", put(6, sales="none"), "says that sales are 'none'"),
     ("no nonce", put_frame(6, nonce=None), "has no nonce of 16 bytes"),
     ("a short nonce", put_frame(6, nonce=b"n"), "has no nonce of 16 bytes"),
     ("no transitions", put_frame(6, transitions=[]), "document 'concert:000000000006': holds no transitions"),
@@ -568,6 +573,15 @@ def test_a_summary_that_does_not_hold_is_a_finding(wrong: Document) -> None:
     documents[-1]["after"] |= wrong
     (finding,) = audit_event(EVENT_ID, documents).findings
     assert finding.startswith("document 'concert:000000000011': says {") and "of the event after it" in finding
+
+
+@pytest.mark.parametrize("kind", [float, bool])
+def test_a_summary_of_another_type_is_a_finding(kind: type) -> None:
+    """Though Python takes it for the same number."""
+    documents = summarized(concert())
+    document = next(each for each in documents if each["after"]["waiting"] == 1)
+    document["after"]["waiting"] = kind(1)
+    assert len(audit_event(EVENT_ID, documents).findings) == 1
 
 
 @pytest.mark.parametrize("nonsense", [None, {}, [], "text", 3, {"booked": "three"}])

@@ -109,9 +109,9 @@ def named(version: int, place: int = 0) -> str:
     return str(fair()[version - 1]["orders"][place]["order_id"])
 
 
-def bulk_refused(refused: Any) -> Document:
-    """The refusal of two bookings, with these details."""
-    return {"code": "bulk_refused", "details": {"refused": refused, "count": 2}}
+def bulk_refused(refused: Any, count: int = 2) -> Document:
+    """The refusal of two bookings, or so many, with these details."""
+    return {"code": "bulk_refused", "details": {"refused": refused, "count": count}}
 
 
 SEATS = {"code": "seat", "name": "A seat", "total_tickets": 4, "price": "25.00", "currency": "EUR"}
@@ -151,6 +151,8 @@ DAMAGES: list[tuple[Callable[[Parts], object], str]] = [
     (put(3, refused=[{"index": 1, **REFUSED}] * 2), "version 3 .*refuses bookings that are none"),
     (put(3, refused=[{"index": "1", **REFUSED}]), "version 3 .*refuses bookings that are none"),
     (put(3, refused=[{"index": 1, "code": "no"}]), "version 3 .*refuses bookings that are none"),
+    (put(3, refused=[]), "version 3 .*refuses bookings that are none"),
+    (put(3, refused=None), "version 3 .*refuses bookings that are none"),
     (put(3, refused=5), "version 3 .*refuses bookings that are none"),
     (put(2, refused=[{"index": 0, **REFUSED}]), "version 2 .*refuses bookings that are not its own"),
     (put(2, refusal=REFUSED), "version 2 .*is a refusal, and acts"),
@@ -185,12 +187,19 @@ DAMAGES: list[tuple[Callable[[Parts], object], str]] = [
     (put(6, at=OPENING + timedelta(days=1)), "version 6 .*transfers tickets when it is too late for that"),
     (order(7, status="confirmed"), "version 7 .*which is confirmed, 'confirmed'"),
     (order(10, 1, unit_price="30.00"), "version 10 .*changes type or price of the tickets"),
+    (put(10, event=None), "version 10 .*has fields of the event that are none"),
     # What is remembered.
     (put(11, refused=[]), "version 11 .*remembers refused bookings that are none"),
     (put(11, refused=[{"index": 1, **REFUSED}]), "version 11 .*remembers refused bookings that are none"),
     (put(11, refusal=REFUSED), "version 11 .*remembers neither one refusal nor one order"),
     (put(12, refusal=bulk_refused([5])), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([])), "version 12 .*remembers a refusal that is none"),
     (put(12, refusal=bulk_refused(5)), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([{"index": 2, **REFUSED}])), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([{"index": 0.0, **REFUSED}])), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([{"index": 1, **REFUSED}] * 2)), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([REFUSED])), "version 12 .*remembers a refusal that is none"),
+    (put(12, refusal=bulk_refused([], count=501)), "version 12 .*remembers a refusal that is none"),
     (put(13, event={"venue": "x"}), "version 13 .*remembers, and changes the event"),
     (put(13, event=5), "version 13 .*remembers, and changes the event"),
     (lambda parts: parts[12].pop("event"), "version 13 .*remembers neither one refusal nor one order"),

@@ -51,6 +51,14 @@ def test_no_findings_while_the_name_is_replaced(name: str) -> None:
     assert name not in repr(documents)
 
 
+def test_no_findings_where_commits_have_pseudonyms_of_their_own() -> None:
+    """So they do when they come back from a backup, one after the other, and the name is erased again each time."""
+    documents = ledger()
+    for version in (2, 5):
+        documents[version - 1]["transitions"][0]["orders"][0]["user_id"] = f"erased:{version}"
+        assert audit_event(EVENT_ID, documents).findings == []
+
+
 def order_id(number: int) -> str:
     """The id of the order that a command made, by the command's number."""
     return f"{EVENT_ID}.{number:022d}"
@@ -71,7 +79,19 @@ def order_id(number: int) -> str:
         ),
         (
             {"orders": [{"order_id": order_id(number), "user_id": PSEUDONYM} for number in (2, 3)]},
-            "gives orders of 3 users to one another",
+            "gives orders of 2 users away",
+        ),
+        (
+            {"orders": [{"order_id": order_id(number), "user_id": PSEUDONYM} for number in (3, 5)]},
+            "gives 'erased:0' a second active order",
+        ),
+        ({"orders": [{"order_id": order_id(2), "user_id": "ben"}]}, "to more than one pseudonym, or to none"),
+        ({"event": {"organizer": "ben"}}, "to more than one pseudonym, or to none"),
+        ({"event": {"organizer": 5}}, "to more than one pseudonym, or to none"),
+        ({"event": {"organizer": "erased:1"}}, "to more than one pseudonym, or to none"),
+        (
+            {"orders": [{"order_id": order_id(n), "user_id": f"erased:{n}"} for n in (2, 5)]},
+            "to more than one pseudonym, or to none",
         ),
         ({"type": "booked"}, "does not hold one new order"),
     ],

@@ -5,7 +5,8 @@ so a mistake in deciding or folding cannot hide itself. Whatever a document hold
 finding and never an exception. A broken rule is noted, and the replay goes on with the ledger's word. Where
 something is missing or cannot be read, what follows cannot be judged: from there on only numbers and keys.
 
-    the commits     contiguous from 1; `_id`, `event_id`, `first`, `last` and the versions inside agree
+    the commits     contiguous from 1; `_id`, `event_id`, `first`, `last` and the versions inside agree; no fields that
+                    readers do not know
     the tickets     never more booked of a type than there are; quantities within the event's limits
     the orders      waiting or confirmed, then cancelled; one active order a user; ids of this event; fewer tickets,
                     never more, and what one order loses by a transfer another gets
@@ -46,6 +47,7 @@ FINDINGS_MAX = 1_000  # an event
 FINDINGS_OF_A_KIND_MAX = 20
 _QUOTED = re.compile(r"'[^']*'|\d+")  # what differs between two findings of a kind
 _BATCH_SIZE = 200  # documents fetched at once
+_BULK_MAX = 500  # bookings of one request
 _PROMOTED_AT_ONCE = 10_000  # where more may move up, they do so in several transitions, one right after the other
 
 # Dates beyond Python's years and broken UTF-8 are to be found, and not to end the reading.
@@ -198,13 +200,19 @@ class _Replay:
             self.find(f"names the event {_shown(document.get('event_id'))}")
         if not _is_number(first) or document.get("_id") != f"{event_id}:{first:012d}":
             self.find(f"begins with {_shown(first)}, which its _id does not say")
-        if not _is_number(first) or last != first + len(transitions) - 1:
+        if not _is_number(first) or not _is_number(last) or last != first + len(transitions) - 1:
             self.find(f"ends with {_shown(last)}, which its {len(transitions)} transitions do not")
+        self._check_names(document, _COMMIT)
         nonce = document.get("nonce")
         if not isinstance(nonce, bytes) or len(nonce) != 16:
             self.find("has no nonce of 16 bytes")
         if "checksum" in document and not _agrees_with_checksum(document):
             self.find("does not agree with its checksum: it is not what was written")
+
+    def _check_names(self, fields: Document, names: set[str]) -> None:
+        others = sorted(set(fields) - names)
+        if others:
+            self.find(f"has what no reader looks at: {_shown(others)}")
 
     def _check_summary(self, after: Any) -> None:
         counted = {
@@ -213,7 +221,7 @@ class _Replay:
             "waiting": sum(len(line) for line in self.lines.values()),
             "updated_at": self.updated_at,
         }
-        if after != counted:
+        if after != counted or any(isinstance(value, bool | float) for value in after.values()):
             self.find(f"says {_shown(after)} of the event after it, which is {counted}")
 
     # A transition: its number, what it does, and what must hold after it.
@@ -226,6 +234,11 @@ class _Replay:
         if not isinstance(transition.get("by", ""), str):
             self.find("was carried out by nobody that has a name")
         self._check_key(transition.get("request"))
+        self._check_names(transition, _TRANSITION)
+        if not isinstance(transition.get("event", {}), dict):
+            self.find("has fields of the event that are none")
+        if transition.get("sales", "closed") != "closed":
+            self.find(f"says that sales are {_shown(transition['sales'])}")
         if not self.is_lost:
             self._act(transition)
 
@@ -345,7 +358,7 @@ class _Replay:
 
     def _event_cancelled(self, transition: Document, changes: list[Document]) -> None:
         fields = transition.get("event")
-        if changes or not isinstance(fields, dict) or set(fields) != {"cancelled_at"} or self.event.get("cancelled_at"):
+        if changes or fields != {"cancelled_at": transition.get("at")} or self.event.get("cancelled_at"):
             self.find("cancels the event, and does more or less than that")
         self._set_event(fields)
 
@@ -413,11 +426,10 @@ class _Replay:
             self._book(changes[0])
 
     def _bulk_booked(self, transition: Document, changes: list[Document]) -> None:
-        refused = transition.get("refused", [])
         if not changes or not all(_is_new_order(change) for change in changes):
             self.lose("books many, and not all of them are new orders")
             return
-        if not _are_refused(refused, len(changes)):
+        if "refused" in transition and not _are_refused(transition["refused"], len(changes)):
             self.find("refuses bookings that are none")
         for change in changes:
             self._book(change)
@@ -479,7 +491,7 @@ class _Replay:
         refusal, refused, event = (transition.get(name) for name in ("refusal", "refused", "event"))
         if refusal is not None and not _is_refusal(refusal):
             self.find("remembers a refusal that is none")
-        if refused is not None and not (refused and _are_refused(refused, 0)):
+        if refused is not None and not _are_refused(refused, 0):
             self.find("remembers refused bookings that are none")
         if event is not None and event != {}:
             self.find("remembers, and changes the event")
@@ -499,7 +511,7 @@ class _Replay:
             self.find("changes more of the event than its organizer")
         if not changes and event is None:
             self.find("gives nothing to a pseudonym")
-        names = set()
+        names, given = set(), [event.get("organizer")] if isinstance(event, dict) else []
         for change in changes:
             order, name = self.orders.get(change["order_id"]), change.get("user_id")
             if order is None or not isinstance(name, str):
@@ -507,15 +519,21 @@ class _Replay:
                 return
             if set(change) != {"order_id", "user_id"}:
                 self.find(f"changes more of the order {change['order_id']!r} than its user")
-            names |= {order.user_id, name}
+            names.add(order.user_id)
+            given.append(name)
             was_active = self.active.get(order.user_id) == change["order_id"]
             if was_active:
                 del self.active[order.user_id]
+                if name in self.active:
+                    self.find(f"gives {name!r} a second active order, {change['order_id']!r}")
                 self.active[name] = change["order_id"]
             order.user_id = name
-        # The name, where it has not been replaced yet, and its pseudonym.
-        if len(names) > 2:
-            self.find(f"gives orders of {len(names)} users to one another")
+        # The name, where it has not been replaced yet: by a pseudonym, and by others where it came back with a repair.
+        users = {name for name in names if not _is_pseudonym(name)}
+        if len(users) > 1:
+            self.find(f"gives orders of {len(users)} users away")
+        if not all(_is_pseudonym(name) and name == given[0] for name in given):
+            self.find(f"gives to more than one pseudonym, or to none: {_shown(given)}")
 
     # Orders.
 
@@ -613,6 +631,10 @@ _ACTS = {
 _NAMES_EVENT = ("initialized", "updated", "event_cancelled", "remembered", "pseudonymized")
 _WHENEVER = ("initialized", "transferred")  # whether anything is sold does not matter to it
 
+# What a commit and a transition have, or may have.
+_COMMIT = {"_id", "event_id", "first", "last", "nonce", "transitions", "after", "checksum"}
+_TRANSITION = {"version", "type", "at", "by", "event", "sales", "orders", "request", "refusal", "refused"}
+
 # The refusals that may be remembered, and what they tell.
 REFUSALS: dict[str, set[str]] = {
     "event_not_found": {"event_id"},
@@ -650,7 +672,11 @@ _NEXT = {"waiting": ("confirmed", "cancelled"), "confirmed": ("cancelled",), "ca
 
 def _is_number(value: Any) -> TypeGuard[int]:
     """A count from 1 on. A bool is none, though Python takes it for an int."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return _is_number_or_0(value) and value >= 1
+
+
+def _is_number_or_0(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _agrees_with_checksum(document: Document) -> bool:
@@ -662,6 +688,10 @@ def _agrees_with_checksum(document: Document) -> bool:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _is_pseudonym(value: Any) -> bool:
+    return _is_text(value) and value.startswith("erased:")
 
 
 def _or_none(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -739,13 +769,11 @@ def _is_ticket_type(value: Any) -> bool:
 
 def _are_refused(value: Any, booked: int) -> bool:
     """Whether these are refused bookings among so many that were not: each in its place, and none twice."""
-    if not isinstance(value, list) or not all(isinstance(each, dict) and _is_refusal(each) for each in value):
+    if not isinstance(value, list) or not value or not all(_is_refusal(each) for each in value):
         return False
     places = [each.get("index") for each in value]
     count = booked + len(places)
-    return all(place == 0 or _is_number(place) for place in places) and sorted(set(places)) == sorted(places) and (
-        not places or max(places) < count
-    )
+    return all(map(_is_number_or_0, places)) and len(set(places)) == len(places) and max(places) < count
 
 
 def _is_refusal(value: Any) -> bool:
@@ -754,7 +782,10 @@ def _is_refusal(value: Any) -> bool:
     code, details = value.get("code"), value["details"]
     if not isinstance(code, str) or code not in REFUSALS or set(details) != REFUSALS[code]:
         return False
-    return all(_DETAILS.get(name, _is_text)(detail) for name, detail in details.items())
+    if not all(_DETAILS.get(name, _is_text)(detail) for name, detail in details.items()):
+        return False
+    refused = details.get("refused", [])
+    return code != "bulk_refused" or _are_refused(refused, details["count"] - len(refused))
 
 
 # How a refusal's details look, but for texts.
@@ -762,10 +793,10 @@ _DETAILS: dict[str, Callable[[Any], bool]] = {
     "order_id": _or_none(_is_text),
     "maximum": _is_number,
     "minimum": _is_number,
-    "count": _is_number,
+    "count": lambda value: _is_number(value) and value <= _BULK_MAX,
     "version": _is_number,
-    "available_tickets": lambda value: value == 0 or _is_number(value),
-    "refused": lambda value: isinstance(value, list) and all(_is_refusal(each) for each in value),
+    "available_tickets": _is_number_or_0,
+    "refused": lambda value: isinstance(value, list),  # further up
 }
 
 

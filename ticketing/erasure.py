@@ -15,13 +15,14 @@ An event whose ledger is damaged holds up no other: the fourth step alone waits 
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import Protocol
 
 from .accounts import RECENT_S, Accounts
 from .clock import Clock, tries
 from .domain.accounts import PSEUDONYM_PREFIX, Account, Role
 from .domain.commands import Pseudonymize
-from .errors import EventNotFound, LedgerDamaged, StorageUnavailable
+from .errors import AlreadyBooked, EventNotFound, LedgerDamaged, StorageUnavailable
 from .manager import TicketManager
 
 EVENT_S_MIN = 0.5
@@ -152,6 +153,8 @@ class Erasure:
         command = Pseudonymize(event_id=event_id, by=by, user_id=user_id, pseudonym=pseudonym)
         try:
             version = self._pseudonymize(command, deadline)
+        except AlreadyBooked:  # this was done before, and broke off or met one more order that was let in long ago
+            return self._erase_in(event_id, replace(account, pseudonym=new_pseudonym()), by, deadline)
         except EventNotFound as error:
             raise self._doubted(event_id, "a name stands in a commit of no event") from error
         try:

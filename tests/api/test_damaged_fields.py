@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,9 @@ from flask import Flask
 from pymongo.database import Database
 
 from ticketing.api.auth import Role
+from ticketing.audit import audit
 from ticketing.storage.checksums import CHECKSUM
+from ticketing.storage.documents import ledger_id
 from ticketing.storage.ledger import ledger_collection
 
 from .conftest import ADMIN, Answer, Api, Json, MakeApp, add_account
@@ -153,7 +155,8 @@ def follow(api: Api, path: str, **query: Any) -> list[Json]:
 def test_each_field_as_something_else(
     app: Flask, make_app: MakeApp, database: Database[dict[str, Any]], run: int
 ) -> None:
-    """By workers that meet the event for the first time, and by one that has it in memory; in lists, too."""
+    """By workers that meet the event for the first time, and by one that has it in memory; in lists, too. The audit
+    names each event that is not served."""
     api = Api(app)
     play(api)
     ledger = ledger_collection(database)
@@ -177,15 +180,73 @@ def test_each_field_as_something_else(
         commit = renamed(commits[number], event_id)
         value = list(VALUES.values())[(place + run * len(VALUES) // RUNS) % len(VALUES)]
         ledger.replace_one({"_id": commit["_id"]}, put(commit, path, value))
-    fresh = Api(make_app())
+    fresh, unserved = Api(make_app()), set[str]()
     for event_id, (number, path) in events.items():
         orders = sorted(orders_in(renamed(commits[number], event_id))) or [f"{event_id}.{first}"]
         for order_id in orders:
             served_or_damaged(api.get(f"/orders/{order_id}/history", staff=True), path)
         asked = f"/events/{event_id}", f"/status/{event_id}", f"/orders/{orders[0]}", f"/orders/{orders[0]}/history"
         for each in (*asked, f"/events/{event_id}/changes?limit=500"):
-            served_or_damaged(fresh.get(each, staff=True), (each, path))
+            answer = fresh.get(each, staff=True)
+            served_or_damaged(answer, (each, path))
+            if answer.status_code == 503:
+                unserved.add(event_id)
     for worker in (api, fresh):
         assert [of_event("sound", follow(worker, path, **query)) for path, query in lists] == sound
     for event_id, (_, path) in events.items():
         served_or_damaged(fresh.cancel("lou", event_id), path)
+    named = {report.event_id for report in audit(database) if report.findings}
+    assert [events[event_id] for event_id in sorted(unserved - named)] == []
+
+
+REFUSED: list[Callable[[Api, str], Answer]] = [
+    lambda api, event_id: api.book("ben", event_id=event_id, key=f"one-of-{event_id}"),
+    lambda api, event_id: api.book("zoe", 9, event_id, key=f"large-of-{event_id}"),
+    lambda api, event_id: api.book_many(*FEW, event_id=event_id, mode="all_or_none", key=f"none-of-{event_id}"),
+    lambda api, event_id: api.book_many(*FEW[:2], event_id=event_id, key=f"few-of-{event_id}"),
+    lambda api, event_id: api.book_many(*FEW, event_id=event_id, key=f"many-of-{event_id}"),
+]
+"""What is refused, or in part, and remembered."""
+
+FEW: list[Json] = [{"user_id": "ann", "quantity": 9}, {"user_id": "ben"}, {"user_id": "cleo"}]
+
+
+def play_refused(api: Api, event_id: str) -> list[Answer]:
+    """An event in which a commit each, from the third on, is of one of these."""
+    api.initialize(9, event_id, max_tickets_per_order=8)
+    api.book("ben", event_id=event_id)
+    return [ask(api, event_id) for ask in REFUSED]
+
+
+def test_each_field_of_a_remembered_refusal_as_something_else(
+    api: Api, make_app: MakeApp, database: Database[dict[str, Any]]
+) -> None:
+    """Who repeats the request gets an answer, or is told of the damage; the audit names what is not served."""
+    ledger = ledger_collection(database)
+    assert [answer.status_code for answer in play_refused(api, BASE)] == [409, 422, 409, 200, 200]
+    places = [
+        (number, path)
+        for number, commit in enumerate(ledger.find().sort("_id", 1))
+        for path in paths(commit)
+        if {"refusal", "refused"} & set(path)
+    ]
+    values = [*VALUES.values(), 2**40, -1]
+    damages = {
+        f"event-{place}-{run}": (*each, values[(place + run * len(values) // RUNS) % len(values)])
+        for place, each in enumerate(places)
+        for run in range(RUNS)
+    }
+    for event_id, (number, path, value) in damages.items():
+        play_refused(api, event_id)
+        commit_id = ledger_id(event_id, number + 1)
+        (commit,) = ledger.find({"_id": commit_id}, {CHECKSUM: 0})
+        ledger.replace_one({"_id": commit_id}, put(commit, path, value))
+    fresh, unserved = Api(make_app()), set[str]()
+    for event_id, (number, path, value) in damages.items():
+        answer = REFUSED[number - 2](fresh, event_id)
+        served_or_damaged(answer, (path, value))
+        if answer.status_code == 503:
+            unserved.add(event_id)
+    assert len(unserved) > len(damages) / 2
+    named = {report.event_id for report in audit(database) if report.findings}
+    assert [damages[event_id] for event_id in sorted(unserved - named)] == []

@@ -23,6 +23,7 @@ from ticketing.errors import StorageUnavailable
 from ticketing.ids import new_order_id
 from ticketing.manager import DAMAGE_REMEMBERED_S
 from ticketing.storage import recent
+from ticketing.storage.archive import export_lines, import_lines
 from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.names import Names
 from ticketing.storage.recent import RecentCommits
@@ -326,6 +327,34 @@ def test_a_booking_that_was_let_in_long_ago(api: Api, make_app: MakeApp, monkeyp
     in_order(api)
 
 
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_a_second_order_that_was_let_in_long_ago(
+    api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, is_interrupted: bool
+) -> None:
+    """Another worker writes it to an event in which her order is the pseudonym's already. No pseudonym has two active
+    orders, also where the erasure breaks off before the name is replaced there."""
+    there, real_replace, late = Api(make_app()), Names.replace, [EVENT_ID, "opera"]
+    breaks = [StorageUnavailable()] * is_interrupted
+
+    def replace(names: Names, event_id: str, *args: Any) -> None:
+        if not late and breaks:
+            raise breaks.pop()
+        real_replace(names, event_id, *args)
+        while event_id == "opera" and late:
+            each = late.pop()
+            there.services.manager.execute(Book(event_id=each, order_id=new_order_id(each), user_id=ADA[0]))
+
+    monkeypatch.setattr(Names, "replace", replace)
+    if is_interrupted:
+        refused(api.client.delete("/users/me", auth=ADA), 503, "storage_unavailable")
+        in_order(api)
+    assert api.client.delete("/users/me", auth=ADA).status_code == 204
+    assert places(api, ADA[0]) == []
+    in_order(api)
+    for reader in (api, there, Api(make_app())):
+        assert (len(orders(reader, EVENT_ID)), len(orders(reader, "opera"))) == (4, 3)
+
+
 def test_who_takes_the_name_at_once(api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not before the end, though it never had an account; then it is somebody else's, whose orders are not touched."""
     real_replace = Names.replace
@@ -408,6 +437,30 @@ def test_a_name_that_is_being_erased_is_no_account(api: Api) -> None:
     account = api.services.accounts.fresh("ben")
     assert account is not None and account.pseudonym is not None
     refused(api.client.get("/users/me", auth=("ben", "")), 401, "unauthorized")
+
+
+@pytest.mark.parametrize("who", [ADA, OLGA], ids=["customer", "organizer"])
+def test_repairs_after_an_erasure(api: Api, make_app: MakeApp, who: tuple[str, str]) -> None:
+    """Each commit with the name is lost, comes back with it from an older backup, and the name is erased again: one
+    after the other, so that the commits have another pseudonym each. The ledger is in order all along, and its orders
+    are those of one user."""
+    ledger = ledger_collection(api.services.database)
+    api.post("/cancel", {"event_id": EVENT_ID, "user_id": "ben"}, auth=OLGA)  # and Ada moves up
+    backup = [line.text.encode() for line in export_lines(ledger, EVENT_ID)]
+    named = [commit["_id"] for commit in api.ledger() if commit["event_id"] == EVENT_ID and who[0] in repr(commit)]
+    assert len(named) >= 2
+    assert api.client.delete(f"/users/{who[0]}", auth=ADMIN).status_code == 204
+    before = orders(api)
+    for commit_id in named:
+        ledger.delete_one({"_id": commit_id})
+        assert import_lines(ledger, backup).written == 1
+        assert places(api, who[0]) == ["ledger"]
+        in_order(api)
+        assert orders(Api(make_app())) == before
+        assert Api(make_app()).client.delete(f"/users/{who[0]}", auth=ADMIN).status_code == 204
+        assert places(api, who[0]) == []
+        in_order(api)
+        assert orders(Api(make_app())) == before
 
 
 STRAYS: dict[str, Callable[[str], Any]] = {

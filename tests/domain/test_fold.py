@@ -88,6 +88,15 @@ CONTRADICTIONS: dict[str, tuple[list[Transition], str]] = {
         [OPENED, BOOKED, transition(3, "pseudonymized", change("a", user_id=b"x"))],
         "transition 3 .* is damaged: .* is no text",
     ),
+    "a pseudonym with two active orders": (
+        [
+            OPENED,
+            BOOKED,
+            transition(3, "booked", new("b", "ben")),
+            transition(4, "pseudonymized", *(change(order, user_id="erased:0") for order in "ab")),
+        ],
+        "transition 4 .* gives 'erased:0' a second order",
+    ),
     "a number twice": ([OPENED, BOOKED, BOOKED], "transition 2 .* follows 2"),
     "a ledger without its beginning": ([BOOKED], "transition 2 .* follows 0"),
     "a booking before the event": ([BOOKED._replace(version=1)], "comes before the event is initialized"),

@@ -16,9 +16,9 @@ from .rehearsal import EVENT_ID, OPENING, Rehearsal, observed, observed_answer, 
 PSEUDONYM = "erased:0"
 
 
-def erase(play: Rehearsal, user_id: str) -> Any:
+def erase(play: Rehearsal, user_id: str, pseudonym: str = PSEUDONYM) -> Any:
     """Play the command."""
-    return play.play(Pseudonymize(event_id=EVENT_ID, by=PSEUDONYM, user_id=user_id, pseudonym=PSEUDONYM))
+    return play.play(Pseudonymize(event_id=EVENT_ID, by=pseudonym, user_id=user_id, pseudonym=pseudonym))
 
 
 def concert() -> Rehearsal:
@@ -72,7 +72,7 @@ def test_nothing_in_the_state_has_the_name(is_folded: bool) -> None:
         play.state = fold(EventState(EVENT_ID), play.transitions)
     assert "'ada'" in repr(play.state)
     for name in ("ada", "cyd", "eve", "fay"):
-        erase(play, name)
+        erase(play, name, f"erased:{name}")
         assert f"'{name}'" not in repr(play.state) and "'ben'" in repr(play.state)
     play.play(Pseudonymize(event_id=EVENT_ID, by="erased:1", user_id="ben", pseudonym="erased:1"))
     assert "'ben'" not in repr(play.state)
@@ -108,6 +108,17 @@ def test_the_name_is_free_again() -> None:
     assert play.line() == [PSEUDONYM]
 
 
+def test_a_pseudonym_that_has_orders_gets_no_more() -> None:
+    """Whether they are active or not, and whether there is anything to give: in the ledger another name may stand in
+    their place already, and stands there earlier."""
+    play = concert()
+    erase(play, "ada")
+    for user_id in ("ben", "eve", "ada"):
+        assert refusal_of(erase(play, user_id).answer) == "already_booked"
+    play.cancel(order_id=play.state.active_order_of(PSEUDONYM).order_id)  # type: ignore[union-attr]
+    assert refusal_of(erase(play, "ben").answer) == "already_booked"
+
+
 def test_an_event_of_the_user_goes_to_the_pseudonym() -> None:
     """Else it would belong to whoever has that name next."""
     play = concert()
@@ -120,8 +131,8 @@ def test_an_event_of_the_user_goes_to_the_pseudonym() -> None:
 def test_for_who_is_not_there_nothing_is_written() -> None:
     """Nothing is written for him, so a repeat writes nothing either; the answer says up to where he has nothing."""
     play = concert()
-    for name, is_there in (("eve", False), ("ada", True), ("ada", False)):
-        decision = erase(play, name)
+    for number, (name, is_there) in enumerate((("eve", False), ("ada", True), ("ada", False))):
+        decision = erase(play, name, f"erased:{number}")
         assert (decision.transition is not None) == is_there
         assert decision.answer.event is not None
         assert decision.answer.event.version == play.state.version == len(play.transitions)

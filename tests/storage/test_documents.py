@@ -7,10 +7,12 @@ from typing import Any
 
 import bson
 import pytest
+from bson import MinKey, ObjectId, Regex
 from bson.codec_options import CodecOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ticketing.domain.commands import BULK_MAX
 from ticketing.domain.model import OrderStatus, RequestKey, Transition, TransitionType
 from ticketing.domain.tickets import TicketType
 from ticketing.errors import (
@@ -51,6 +53,18 @@ TIMES = st.integers(0, 4_000_000_000_000).map(
     lambda ms: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
 )
 QUANTITIES = st.integers(1, 2**53)
+REFUSED = st.lists(
+    st.fixed_dictionaries(
+        {
+            "index": st.integers(0, BULK_MAX - 1),
+            "code": st.just("exceeds_total_tickets"),
+            "details": st.fixed_dictionaries({"maximum": QUANTITIES}),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda each: each["index"],
+)
 REFUSALS: dict[type[Refusal], st.SearchStrategy[Refusal]] = {
     EventNotFound: st.builds(EventNotFound, TEXT),
     EventExists: st.builds(EventExists, TEXT),
@@ -74,11 +88,7 @@ REFUSALS: dict[type[Refusal], st.SearchStrategy[Refusal]] = {
     OrderNotConfirmed: st.builds(OrderNotConfirmed, TEXT),
     TransferClosed: st.builds(TransferClosed),
     NotEnoughTickets: st.builds(NotEnoughTickets, QUANTITIES),
-    BulkRefused: st.builds(
-        BulkRefused,
-        QUANTITIES,
-        st.lists(st.fixed_dictionaries({"index": QUANTITIES, "code": TEXT, "details": st.just({})})),
-    ),
+    BulkRefused: st.builds(BulkRefused, st.just(BULK_MAX), REFUSED),
 }
 NAMELESS = {"code": "event_exists", "details": {}}
 PRICES = st.decimals(min_value=0, max_value=10**9, places=2)
@@ -155,6 +165,45 @@ def test_what_was_decided_together_shares_its_time() -> None:
 def test_every_refusal_is_tried() -> None:
     """A new refusal must be able to go through the ledger: add it to `REFUSALS` above."""
     assert set(REFUSALS) == set(Refusal.__subclasses__())
+
+
+OTHERS = [7, 1.5, "x", True, None, {}, [5], [{}], b"\xff", ObjectId(), NOW, Regex("x"), MinKey()]
+
+
+def refusals(code: object, details: object) -> list[dict[str, Any]]:
+    """A transition that is refused so, and one that is in part."""
+    refusal = {"code": code, "details": details}
+    part = {"version": 1, "type": "remembered", "at": NOW}
+    return [part | {"refusal": refusal}, part | {"refused": [{"index": 0, **refusal}]}]
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+@settings(deadline=None, max_examples=5)
+@given(st.data())
+def test_details_of_other_types_are_refused(kind: type[Refusal], data: st.DataObject) -> None:
+    """They would be shown to clients, and could not be. So are those that are missing, and further ones."""
+    details = data.draw(REFUSALS[kind]).details
+    damaged = [details | {"another": 5}, *OTHERS[:2]]
+    for name, value in details.items():
+        damaged.append({other: value for other, value in details.items() if other != name})
+        damaged += [details | {name: other} for other in OTHERS if type(other) is not type(value) or other == [5]]
+    for transition in refusals(kind.code, details):
+        assert transitions_of([transition])
+    for each in damaged:
+        if kind is AlreadyBooked and each == {"order_id": None}:
+            continue  # so it is where the order is none of the caller's
+        for transition in refusals(kind.code, each):
+            with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
+                transitions_of([transition])
+
+
+def test_places_that_many_bookings_have_not_are_refused() -> None:
+    """There would be no answer for each of them, or more answers than fit into memory."""
+    one = {"index": 1, "code": "sales_closed", "details": {}}
+    for count, refused in ((1, [one]), (BULK_MAX + 1, [one]), (-1, [one]), (2, [one | {"index": "1"}])):
+        for transition in refusals("bulk_refused", {"count": count, "refused": refused}):
+            with pytest.raises(ValueError, match="other bookings"):
+                transitions_of([transition])
 
 
 def test_a_commit_names_its_event_and_its_versions() -> None:

@@ -16,6 +16,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
+from ..domain.refusals import refused_in
 
 log = logging.getLogger(__name__)
 
@@ -197,8 +198,7 @@ def problem_of(error: errors.TicketingError) -> ApiProblem:
 
 def _bulk_results(error: errors.BulkRefused) -> list[dict[str, Any]]:
     """A result for each booking: those that would have been confirmed failed with the others."""
-    by_code = {refusal.code: refusal for refusal in errors.Refusal.__subclasses__()}
-    refused = {each["index"]: by_code[each["code"]](**each["details"]) for each in error.details["refused"]}
+    refused = refused_in(error)
     with_others = ApiProblem(HTTPStatus.FAILED_DEPENDENCY, detail="It could be confirmed, but others cannot.")
     problems = [
         problem_of(refused[index]) if index in refused else with_others for index in range(error.details["count"])

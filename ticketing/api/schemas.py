@@ -19,6 +19,7 @@ from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_lo
 from .. import passwords
 from ..domain.accounts import Role
 from ..domain.changes import Change
+from ..domain.commands import BULK_MAX
 from ..domain.decide import TICKET_TYPES_MAX
 from ..domain.history import EntryType
 from ..domain.model import (
@@ -45,7 +46,6 @@ ORDER_ID_LENGTH_MAX = 128
 URL_LENGTH_MAX = 2048
 VERSION_MAX = 999_999_999
 CHANGES_WAIT_S_MAX = 20
-BULK_MAX = 500
 
 # What `_is_text` takes, for /openapi.json: no control characters, and white space neither first nor last. Spelt
 # out, because Python and ECMA-262 differ on \s.

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from .model import MAX_TICKETS_PER_ORDER, RequestKey
 from .tickets import TicketType
 
+BULK_MAX = 500
+"""Bookings of one `BookMany`. Where a ledger tells of more, it is damaged."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
@@ -107,7 +110,8 @@ class Transfer(Command):
 class Pseudonymize(Command):
     """Give all orders of a user to a pseudonym, and the event too where it is his. `by` must not be his name.
 
-    The answer is the event; up to its version, whatever the name has here is the pseudonym's.
+    The answer is the event; up to its version, whatever the name has here is the pseudonym's. A pseudonym that has
+    orders here already is refused: with one more it might have two active ones.
     """
 
     user_id: str

@@ -298,11 +298,13 @@ def _promotions(state: EventState) -> Iterator[OrderChange]:
 
 def _pseudonymize(state: EventState, command: Pseudonymize, at: datetime) -> Transition:
     event = {"organizer": command.pseudonym} if _event(state).organizer == command.user_id else None
-    orders = tuple(
-        OrderChange(order_id=order.order_id, user_id=command.pseudonym)
-        for order in state.orders_by_arrival()
-        if order.user_id == command.user_id
-    )
+    changes: list[OrderChange] = []
+    for order in state.orders_by_arrival():
+        if order.user_id == command.pseudonym:
+            raise AlreadyBooked(order.order_id)
+        if order.user_id == command.user_id:
+            changes.append(OrderChange(order_id=order.order_id, user_id=command.pseudonym))
+    orders = tuple(changes)
     if not orders and event is None:
         return _transition(state, command, at, TransitionType.REMEMBERED, event={})
     return _transition(state, command, at, TransitionType.PSEUDONYMIZED, event=event, orders=orders)

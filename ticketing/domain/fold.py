@@ -321,6 +321,8 @@ class Folding:
             self.orders[number] = after
             if before.is_active:
                 del self.active[before.user_id]
+                if name in self.active:
+                    raise self.contradiction(transition, f"gives {name!r} a second order")
                 self.active[name] = number
         for key, kept in self.keys.items():
             self.keys[key] = kept._replace(answer=_renamed(kept.answer, names, organizer))

@@ -34,8 +34,9 @@ from typing import Any
 from bson.errors import InvalidBSON
 
 from ..domain.model import OrderChange, OrderStatus, RequestKey, Transition, TransitionType
-from ..domain.tickets import TicketType
+from ..domain.refusals import refusal_of
 from ..domain.summary import Summary
+from ..domain.tickets import TicketType
 from ..errors import Refusal
 
 VERSION_DIGITS = 12
@@ -47,7 +48,6 @@ _PRICE = re.compile(r"[0-9]{1,20}(\.[0-9]{1,6})?")
 
 _TYPES = {kind.value: kind for kind in TransitionType}
 _STATUSES = {status.value: status for status in OrderStatus}
-_REFUSALS = {refusal.code: refusal for refusal in Refusal.__subclasses__()}
 
 
 def ledger_id(event_id: str, version: int) -> str:
@@ -168,7 +168,7 @@ def _transition(document: dict[str, Any], at: datetime) -> Transition:
 
 
 def _refusal(document: dict[str, Any]) -> Refusal:
-    return _REFUSALS[document["code"]](**document["details"])
+    return refusal_of(document["code"], document["details"])
 
 
 def _event_fields(fields: dict[str, Any]) -> dict[str, Any]:
