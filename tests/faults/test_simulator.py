@@ -85,7 +85,7 @@ NOTICED_AT = {
     "one waiting list for all ticket types": 70,
     "a transfer that takes too few": 48,
     "floor without held": 37,
-    "a transfer without the recipient's limits": 262,
+    "a transfer without the recipient's limits": 287,
     "transfers never close": 27,
 }
 
@@ -139,6 +139,8 @@ def test_workers_go_on_from_copies_of_commits() -> None:
 
     for seed in range(FIRST_SEED, FIRST_SEED + 50):
         world.run(seed, world.Parts(manager=Counting))
+        if min(ends["has followed"], ends["has to read"]) >= 20:
+            break
     assert min(ends["has followed"], ends["has to read"]) >= 20
 
 
