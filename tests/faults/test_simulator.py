@@ -32,7 +32,7 @@ pytestmark = pytest.mark.no_cover
 
 SEEDS = 500
 FIRST_SEED = 1
-DEADLINE_S = 240.0  # half a minute is usual
+DEADLINE_S = 240.0  # 15 s are usual
 FAULTS = {
     "answer lost",
     "copy torn",
