@@ -33,7 +33,7 @@ pytestmark = pytest.mark.no_cover
 
 SEEDS = 500
 FIRST_SEED = 1
-DEADLINE_S = 240.0  # half a minute is usual
+DEADLINE_S = 240.0  # 15 s are usual
 FAULTS = {
     "answer lost",
     "copy torn",
@@ -165,6 +165,8 @@ def test_workers_go_on_from_copies_of_commits() -> None:
 
     for seed in range(FIRST_SEED, FIRST_SEED + 50):
         world.run(seed, world.Parts(manager=Counting))
+        if min(ends["has followed"], ends["has to read"]) >= 20:
+            break
     assert min(ends["has followed"], ends["has to read"]) >= 20
 
 

@@ -418,19 +418,19 @@ class TestOtherProcesses:
 
 
 class TestWhatGunicornRefuses:
-    @pytest.mark.parametrize(
-        ("sent", "status", "code"),
-        [
+    def test_it_is_a_problem_too(self, lean_service: Service) -> None:
+        """As any other error, with an id that the log has; nothing of what came is sent back."""
+        for sent, status, code in (
             (b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
             (b"GET / HTTP/1.1\r\nX-Big: " + b"a" * 9_216 + b"\r\n\r\n", 431, "headers_too_large"),
             (b"GET / HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 101 + b"\r\n", 431, "headers_too_large"),
             (b"<script>hunter2</script>\r\n\r\n", 400, "bad_request"),
             (b"GET / HTTP/1.1\r\nhunter2 : 1\r\n\r\n", 400, "bad_request"),
             (b"POST / HTTP/1.1\r\nTransfer-Encoding: hunter2\r\n\r\n", 501, "not_implemented"),
-        ],
-    )
-    def test_it_is_a_problem_too(self, lean_service: Service, sent: bytes, status: int, code: str) -> None:
-        """As any other error, with an id that the log has; nothing of what came is sent back."""
+        ):
+            self._is_refused(lean_service, sent, status, code)
+
+    def _is_refused(self, lean_service: Service, sent: bytes, status: int, code: str) -> None:
         with socket.create_connection(("127.0.0.1", lean_service.port), DEADLINE_S) as connection:
             connection.sendall(sent)
             answer = http.client.HTTPResponse(connection)

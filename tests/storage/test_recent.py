@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.sparse import written
 from ticketing.storage import recent as module
 from ticketing.storage.recent import COMMITS_MIN, INDEX_BYTES, STEPS_MAX, RecentCommits, share, shared_commits
 
@@ -235,7 +236,7 @@ def play(steps: list[tuple[str, str, int, int]], tears: list[tuple[int, float, i
     for number, (what, event_id, count, filling) in enumerate(steps):
         if what == "forget":
             recent.forget()
-            assert not any(shared)
+            assert written(shared) == []
         else:
             first, versions[event_id] = versions[event_id] + 1, versions[event_id] + count
         if what == "leave":
@@ -259,7 +260,7 @@ def play(steps: list[tuple[str, str, int, int]], tears: list[tuple[int, float, i
 
 def place_of(shared: bytearray, part: float) -> int:
     """One of the bytes that have been written to, or near them: mostly it would be one that nobody looks at."""
-    used = [place for place, byte in enumerate(shared) if byte] or [0]
+    used = written(shared) or [0]
     return used[int(part * len(used))]
 
 
@@ -296,7 +297,7 @@ def torn_in_each_byte() -> Iterator[tuple[int, list[list[bytes]], list[list[byte
 
     true = after_each()
     assert [len(each) for each in true] == [3, 2, 0, 0, 1, 0, 0]
-    used = [place for place, byte in enumerate(shared) if byte]
+    used = written(shared)
     for place in sorted({near for each in used for near in (each, each + 1)}):
         for mask in (0x01, 0x80, 0xFF):
             shared[place] ^= mask
@@ -331,7 +332,7 @@ def test_what_is_torn_keeps_nobody_from_leaving_more() -> None:
     """Each byte that was written, and all bits of the number that places count on from."""
     pristine = memory()
     leave_all(RecentCommits(pristine), "concert", [(1, 1), (2, 4)])
-    used = [place for place, byte in enumerate(pristine) if byte]
+    used = written(pristine)
     for places in ([*range(8)], *([each] for each in used)):
         shared = bytearray(pristine)
         for place in places:

@@ -7,7 +7,6 @@ majority had. On the way everything can go wrong that goes wrong between a worke
 
 from __future__ import annotations
 
-import copy
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -162,7 +161,7 @@ class SimulatedCollection:
 
     def _insert(self, documents: list[Document]) -> list[int]:
         """Those whose place is taken."""
-        sent = copy.deepcopy(documents)
+        sent = [_copied(document) for document in documents]
         if self._set.happens("request lost", 0.05):
             self._never_answered()
         way_s = self._set.delay_s() + self._set.stalled_s()
@@ -215,11 +214,11 @@ class SimulatedCollection:
 
     def delete_many(self, query: Document) -> None:
         """w: majority."""
-        self.read(query)  # what may happen to a command on its way
+        self.read(query, None)  # what may happen to a command on its way
         self._set.remove(query)
 
-    def read(self, query: Document) -> list[Document]:
-        """One read: there and back."""
+    def read(self, query: Document, limit: int | None) -> list[Document]:
+        """One read of so many: there and back."""
         if self._set.happens("read lost", 0.04):
             self._never_answered()
         self._scheduler.sleep(self._set.delay_s())
@@ -235,7 +234,7 @@ class SimulatedCollection:
         if self._set.happens("read answer lost", 0.04):
             raise AutoReconnect("connection closed")
         self._scheduler.sleep(self._set.delay_s())
-        return copy.deepcopy(found)
+        return [_copied(document) for document in found[:limit]]
 
     def note_full_page(self) -> None:
         """Count a page that may not hold all: who reads has to come back, and finds another world."""
@@ -293,10 +292,19 @@ class _Cursor:
         return self
 
     def __iter__(self) -> Iterator[Document]:
-        page = self._collection.read(self._query)[: self._limit]
+        page = self._collection.read(self._query, self._limit)
         if len(page) == self._limit:
             self._collection.note_full_page()
         return iter(page)
+
+
+def _copied(value: Any) -> Any:
+    """A document of its own. All else in it cannot be changed, and deepcopy takes five times as long."""
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_copied(each) for each in value]
+    return value
 
 
 def _matches(document: Document, query: Document) -> bool:

@@ -4,7 +4,6 @@ in trouble."""
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 
+from tests.sparse import written
 from ticketing import compactor as compactor_module
 from ticketing.clock import Clock
 from ticketing.compactor import Compactor
@@ -180,7 +180,7 @@ class Host:
         if kind < 0.2:
             self.memory[begin:end] = bytes(end - begin)
             return
-        of_index = [found.start() for found in re.finditer(rb"[^\0]", self.memory[:INDEX_BYTES])] if kind < 0.4 else []
+        of_index = written(self.memory[:INDEX_BYTES]) if kind < 0.4 else []
         place = self._rng.choice(of_index or [min(begin, len(self.memory) - 1)])
         self.memory[place] ^= self._rng.choice([0x01, 0x02, 0x03, 0xFF])
 
