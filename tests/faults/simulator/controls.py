@@ -275,7 +275,7 @@ WITHOUT_LIMITS = {"max_tickets_per_order": 1_000, "max_tickets_per_user": None}
 def _as_if(state: EventState, **fields: Any) -> EventState:
     """The event as it would be if its organizer had said that of it."""
     assert state.event is not None
-    return replace(state, event=replace(state.event, **fields))
+    return state._replace(event=replace(state.event, **fields))
 
 
 def floor_without_held(state: EventState, command: Update, at: datetime) -> Transition:
@@ -284,7 +284,7 @@ def floor_without_held(state: EventState, command: Update, at: datetime) -> Tran
         return decide._update(state, command, at)
     except BelowBookedTickets:
         nobody_waits = dict.fromkeys(state.lines, RankedSet())
-        return decide._update(replace(state, lines=nobody_waits), command, at)
+        return decide._update(state._replace(lines=nobody_waits), command, at)
 
 
 def limits_without(name: str) -> Callable[[EventState, str, int], None]:
