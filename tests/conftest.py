@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
+import bson
+import mongomock
 import pytest
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -63,6 +66,25 @@ def measured_processes(process_coverage: str | None, monkeypatch: pytest.MonkeyP
     """Child processes of this test count, for they run what nothing else does."""
     if process_coverage is not None:
         monkeypatch.setenv("COVERAGE_PROCESS_CONFIG", process_coverage)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mongomock_takes_bson() -> Iterator[None]:
+    """A commit is inserted in the bytes that it was encoded to. A mongod takes them as they are, mongomock decoded."""
+    mocked: Any = mongomock.Collection
+
+    def decoded(asked: Any) -> Any:
+        if isinstance(asked, RawBSONDocument):
+            return bson.decode(asked.raw)
+        return [decoded(each) for each in asked] if isinstance(asked, list) else asked
+
+    def decoding(insert: Any) -> Any:
+        return lambda self, asked, *args, **options: insert(self, decoded(asked), *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mocked, "insert_one", decoding(mocked.insert_one))
+        patch.setattr(mocked, "insert_many", decoding(mocked.insert_many))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from flask import Flask
+from flask import Flask, Request
 from flask.json.provider import DefaultJSONProvider
 from pymongo import MongoClient
+from werkzeug.routing import MapAdapter
 
 from . import embedded
 from .accounts import Accounts
@@ -65,11 +66,17 @@ UNLIMITED = {"service.healthz", "service.readyz", "service.metrics"}
 
 
 class SynchronousFlask(Flask):
-    """Flask without coroutines. With each request it would ask each hook and each view whether it is one."""
+    """Flask without coroutines and WebSockets. It would ask with each request whether it meets one."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function itself."""
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Binds the routes to what the request knows of itself. Raises `BadHost`, which is answered with 400."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return self.url_map.bind(request.host, request.root_path, "", request.scheme, request.method, request.path)
 
 
 def create_app(

@@ -115,8 +115,9 @@ class CountingObserver(Observer):
             ["outcome"],
             registry=registry,
         )
+        self._bookings_with = cache(self._bookings.labels)  # to find one takes as long as to count
         for outcome in (*(status.value for status in BOOKED), *(error.code for error in ALARMING)):
-            self._bookings.labels(outcome)  # 0 from the start: a rate needs a value before the first one
+            self._bookings_with(outcome)  # 0 from the start: a rate needs a value before the first one
         self._batch_requests = Histogram(
             "ticketing_batch_requests",
             "Requests for one event that had queued up and were answered together, reads among them.",
@@ -162,7 +163,7 @@ class CountingObserver(Observer):
         """Count bookings; each of many by itself, unless all were refused together."""
         if isinstance(command, Book | BookMany):
             for name in _outcomes(outcome):
-                self._bookings.labels(name).inc()
+                self._bookings_with(name).inc()
 
     def served(self, requests: int, orders_kept: int, waiting: int) -> None:
         """Once a batch."""

@@ -10,6 +10,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
+from ticketing.app import SynchronousFlask
+
 from .conftest import ADMIN, EVENT_ID, Answer, Api, count_no_attempts, refused
 
 thorough = settings(
@@ -74,6 +76,9 @@ def ask(api: Api, header: str, value: str) -> list[Answer]:
     ]
 
 
+HOSTS_REFUSED = [".", "a..b", f"{'a' * 64}.example"]  # no names of hosts
+
+
 class TestHeaders:
     """Any header with any value. The client of these tests holds each answer against the document."""
 
@@ -106,6 +111,17 @@ class TestHeaders:
         assert answer.headers["Location"] == f"/orders/{answer.json['order_id']}"
         page = busy.client.get(LISTS[0] + "?limit=1", **environ)
         assert page.headers["Link"].startswith(f"<{LISTS[0]}?")
+
+    @pytest.mark.parametrize("host", [*ODD["HTTP_HOST"], *HOSTS_REFUSED, "EXAMPLE:80"])
+    def test_a_host_is_taken_or_refused_as_flask_does_it(
+        self, busy: Api, host: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Though our way to the routes is a shorter one."""
+        booking, environ = {"event_id": "none", "user_id": "ada"}, {"HTTP_HOST": host}
+        ours = busy.client.post("/book", json=booking, environ_overrides=environ)
+        monkeypatch.delattr(SynchronousFlask, "create_url_adapter")
+        theirs = busy.client.post("/book", json=booking, environ_overrides=environ)
+        assert ours.status_code == theirs.status_code == (400 if host in HOSTS_REFUSED else 404)
 
     def test_a_body_longer_than_said(self, busy: Api) -> None:
         """Only as much is read as was said to come."""

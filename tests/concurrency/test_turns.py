@@ -50,13 +50,14 @@ def turns(clock: PatientClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shar
     """Turns that a process forked from this one shares."""
     monkeypatch.setattr(module, "_shared", None)
     share()
-    file = module._shared
+    ours = module._shared
     share()  # once is enough
-    assert module._shared is file and file is not None
+    assert module._shared is ours and ours is not None
     shared = shared_turns(clock)
     assert isinstance(shared, SharedTurns)
     yield shared
-    file.close()
+    for each in ours:
+        each.close()
 
 
 class Neighbour:

@@ -16,7 +16,7 @@ from tests.domain.rehearsal import Rehearsal, observed, request
 from ticketing.audit import audit
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState
-from ticketing.storage.checksums import CHECKSUM, CODEC_OPTIONS, checked, with_checksum
+from ticketing.storage.checksums import CHECKSUM, CODEC_OPTIONS, checked, sealed, with_checksum
 from ticketing.storage.documents import commit_document, ledger_id
 from ticketing.storage.ledger import Ledger, ledger_collection
 
@@ -67,6 +67,13 @@ def test_each_commit_has_one_and_is_read(ledger: Ledger, clock: FakeClock, play:
     assert [len(document[CHECKSUM]) for document in documents] == [4] * 4
     assert [with_checksum(document)[CHECKSUM] for document in documents] == [each[CHECKSUM] for each in documents]
     assert_read(ledger, clock, play)
+
+
+def test_it_is_written_as_the_driver_would_write_it() -> None:
+    """The bytes that a commit is sealed in are those of the commit with its checksum."""
+    for part in history().transitions:
+        document = commit_document("concert", [part], b"n" * 16)
+        assert sealed(document).raw == bson.encode(with_checksum(document))
 
 
 def test_whichever_byte_is_changed(collection: Collection[Document], play: Rehearsal) -> None:

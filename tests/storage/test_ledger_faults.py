@@ -229,9 +229,9 @@ def test_a_copy_that_was_left_too_early_would_be_seen(
     """The control: left before the insert, it would tell of a commit that never was."""
     insert = ledger._insert
 
-    def leave_and_insert(document: Document, deadline: float) -> bool:
-        ledger._leave_copy(document, PLAY.transitions)
-        return insert(document, deadline)
+    def leave_and_insert(commit: RawBSONDocument, deadline: float) -> bool:
+        ledger._leave_copy(EVENT_ID, PLAY.transitions, bytes(commit.raw))
+        return insert(commit, deadline)
 
     monkeypatch.setattr(ledger, "_insert", leave_and_insert)
     faulty.inserts = [lost_request(GONE)] * 1_000

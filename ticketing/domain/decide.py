@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import (
     AlreadyBooked,
@@ -77,8 +77,7 @@ TICKET_TYPES_MAX = 100
 """Of one event. Each has a stock and a line that are looked at with every cancellation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What a command leads to: the state after it, the answer, and the transition to write, if any."""
 
     state: EventState

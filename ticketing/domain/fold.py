@@ -413,7 +413,7 @@ def _renamed(answer: Answer, names: Mapping[str, str], organizer: str | None) ->
 
     seen = answer.event
     if seen is not None and seen.event is not None and organizer is not None:
-        seen = replace(seen, event=replace(seen.event, organizer=organizer))
+        seen = seen._replace(event=replace(seen.event, organizer=organizer))
     return answer._replace(
         order=answer.order and renamed(answer.order),
         sender=answer.sender and renamed(answer.sender),

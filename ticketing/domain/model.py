@@ -8,11 +8,12 @@ hundreds of thousands of them and a tuple is made three times as fast as a froze
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from heapq import merge
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
 
 from ..errors import Refusal
@@ -241,8 +242,7 @@ class Remembered(NamedTuple):
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class EventState:
+class EventState(NamedTuple):
     """One event at one version, folded from its ledger.
 
     Orders are kept by number; `numbers` finds the number of an order id, `active` that of a user's one active
@@ -254,12 +254,12 @@ class EventState:
     version: int = 0
     event: Event | None = None
     updated_at: datetime | None = None
-    booked: Mapping[str, int] = field(default_factory=dict)
-    lines: Mapping[str, RankedSet] = field(default_factory=dict)
-    orders: Table[int, Order] = field(default_factory=Table)
-    numbers: Table[str, int] = field(default_factory=Table)
-    active: Table[str, int] = field(default_factory=Table)
-    keys: Table[bytes, Remembered] = field(default_factory=Table)
+    booked: Mapping[str, int] = MappingProxyType({})
+    lines: Mapping[str, RankedSet] = MappingProxyType({})
+    orders: Table[int, Order] = Table()
+    numbers: Table[str, int] = Table()
+    active: Table[str, int] = Table()
+    keys: Table[bytes, Remembered] = Table()
 
     @property
     def stocks(self) -> list[Stock]:

@@ -24,9 +24,9 @@ class _Layers(Generic[K, V]):
 
     __slots__ = ("_changes", "_count", "_filled")
 
-    def __init__(self, filled: dict[K, V], changes: Any, count: int) -> None:
-        self._filled = filled
-        self._changes = changes
+    def __init__(self, filled: dict[K, V] | None = None, changes: Any = None, count: int = 0) -> None:
+        self._filled = {} if filled is None else filled
+        self._changes: Any = Map() if changes is None else changes
         self._count = count
 
     def __getitem__(self, key: K) -> V:
@@ -51,9 +51,6 @@ class Table(_Layers[K, V], Mapping[K, V]):
     """A persistent mapping: `mutate` it, change what that gives, and `finish` it."""
 
     __slots__ = ()
-
-    def __init__(self, filled: dict[K, V] | None = None, changes: Map[K, V] | None = None, count: int = 0) -> None:
-        super().__init__({} if filled is None else filled, Map() if changes is None else changes, count)
 
     def __iter__(self) -> Iterator[K]:
         yield from (key for key in self._filled if key not in self._changes)

@@ -15,6 +15,7 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
 Document = dict[str, Any]
@@ -25,13 +26,21 @@ CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=False)  # see docu
 _CHECKSUM_BYTES = 4
 _LENGTH = struct.Struct("<i")  # of a document, in front of it
 # How a document ends: with the type of the last field, its name, length and subtype, the checksum and a zero.
-_END_BYTES = 1 + len(CHECKSUM) + 1 + 4 + 1 + _CHECKSUM_BYTES + 1
+_BEFORE_CHECKSUM = bson.encode({CHECKSUM: bytes(_CHECKSUM_BYTES)})[_LENGTH.size : -_CHECKSUM_BYTES - 1]
+_END_BYTES = len(_BEFORE_CHECKSUM) + _CHECKSUM_BYTES + 1
 
 
 def with_checksum(document: Document) -> Document:
     """The commit with its checksum, or with its new one."""
     fields = {name: value for name, value in document.items() if name != CHECKSUM}
     return fields | {CHECKSUM: _checksum(bson.encode(fields)[_LENGTH.size : -1])}
+
+
+def sealed(document: Document) -> RawBSONDocument:
+    """A commit that has no checksum yet, with its own, in the bytes that are written: it is encoded once for all."""
+    content = bson.encode(document)[_LENGTH.size : -1]
+    content += _BEFORE_CHECKSUM + _checksum(content) + b"\0"
+    return RawBSONDocument(_LENGTH.pack(_LENGTH.size + len(content)) + content)
 
 
 def find_checked(

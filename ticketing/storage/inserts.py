@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from bson.errors import InvalidDocument
+from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from ..clock import Clock
 from .sharing import Share, Sharing
 
-Document = dict[str, Any]
+Document = dict[str, Any] | RawBSONDocument
 
 DUPLICATE_KEY = 11000
 
@@ -20,7 +21,7 @@ DUPLICATE_KEY = 11000
 class SharedInserts:
     """Inserts into one collection. Safe to share between threads."""
 
-    def __init__(self, collection: Collection[Document], clock: Clock) -> None:
+    def __init__(self, collection: Collection[dict[str, Any]], clock: Clock) -> None:
         self._collection = collection
         # What is found wrong while a document is encoded: nothing has been sent.
         self._sharing = Sharing(clock, self._insert, personal=(InvalidDocument, OverflowError))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import bson
+from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -25,7 +26,7 @@ from ..domain.model import EventState, Transition, TransitionType
 from ..domain.rows import Row, versions_of
 from ..domain.summary import summary_of
 from ..errors import StorageUnavailable
-from .checksums import CODEC_OPTIONS, with_checksum
+from .checksums import CODEC_OPTIONS, sealed
 from .documents import NOT_A_COMMIT, commit_document, ledger_id
 from .inserts import SharedInserts
 from .keys import KnownKeys
@@ -82,12 +83,10 @@ class Ledger:
         True: it is in, for good. False: the place is taken, nothing was written.
         Raises `StorageUnavailable` when neither is known before the deadline: the commit may still arrive.
         """
-        document = with_checksum(
-            commit_document(state.event_id, transitions, self._new_nonce(), summary_of(state))
-        )
-        is_in = self._insert(document, deadline)
+        commit = sealed(commit_document(state.event_id, transitions, self._new_nonce(), summary_of(state)))
+        is_in = self._insert(commit, deadline)
         if is_in:
-            self._leave_copy(document, transitions)
+            self._leave_copy(state.event_id, transitions, bytes(commit.raw))
         return is_in
 
     def recent(self, event_id: str, after: int) -> Sequence[Transition | Row]:
@@ -135,32 +134,31 @@ class Ledger:
         wanted = frozenset(keys)
         return self._retried(lambda: self._known_keys.events_with(wanted, deadline), deadline)
 
-    def _insert(self, document: dict[str, Any], deadline: float) -> bool:
-        """Whether the document is in, for good; see `append`."""
+    def _insert(self, commit: RawBSONDocument, deadline: float) -> bool:
+        """Whether the commit is in, for good; see `append`."""
         unsettled = False  # an earlier try of ours may have arrived, or may still arrive
         for _ in tries(self._clock, deadline):
             try:
                 with self._attempt(deadline):
-                    self._inserts.insert_one(document, deadline)
+                    self._inserts.insert_one(commit, deadline)
                 return True
             except DuplicateKeyError:
                 if not unsettled:
                     return False
-                holder = self._nonce_at(document["_id"], deadline)
+                holder = self._nonce_at(commit["_id"], deadline)
                 if holder is not None:
-                    return bool(holder == document["nonce"])
+                    return bool(holder == commit["nonce"])
             except PyMongoError as error:
                 unsettled = True
                 log_retry("ledger append", error)
         raise StorageUnavailable
 
-    def _leave_copy(self, document: dict[str, Any], transitions: Sequence[Transition]) -> None:
+    def _leave_copy(self, event_id: str, transitions: Sequence[Transition], commit: bytes) -> None:
         """For the other workers of this host; but none with the name of a user who has been erased."""
-        event_id = document["event_id"]
         if _erases_a_name(transitions):
             self._recent_commits.forget()
         else:
-            self._recent_commits.leave(event_id, document["first"], document["last"], bson.encode(document))
+            self._recent_commits.leave(event_id, transitions[0].version, transitions[-1].version, commit)
 
     def _nonce_at(self, commit_id: str, deadline: float) -> bytes | None:
         """Who holds the place. None when a majority does not have it yet: ask again a little later."""

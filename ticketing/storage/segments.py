@@ -16,11 +16,12 @@ ledger is read. So it need not be backed up, and may be removed at any time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
@@ -28,7 +29,7 @@ from ..clock import TURN_S, Clock
 from ..domain.model import Transition
 from ..domain.rows import Row, transitions_in, versions_of
 from .ahead import Ahead
-from .checksums import CHECKSUM, CODEC_OPTIONS, find_checked, with_checksum
+from .checksums import CHECKSUM, CODEC_OPTIONS, find_checked, sealed
 from .columns import part_documents, parts_of
 from .documents import NOT_A_COMMIT, ledger_id
 from .pages import Range, read_page
@@ -123,7 +124,7 @@ class Segments:
         self.remove(event_id, deadline, after=version)
         return None
 
-    def _counts(self, segment: Document, version: int, deadline: float) -> bool:
+    def _counts(self, segment: Mapping[str, Any], version: int, deadline: float) -> bool:
         """Whether it goes on from a version, and the ledger has just the commits that it was made of."""
         event_id, first, last = segment["event_id"], segment["first"], segment["last"]
         wanted = {"_id": {"$gt": Range.of(event_id, first - 1).after_id, "$lte": ledger_id(event_id, last)}}
@@ -165,7 +166,7 @@ class Segments:
         return retried(self._clock, deadline, call, "segment")
 
 
-def _segment_document(event_id: str, after: int, commits: Sequence[Document]) -> Document:
+def _segment_document(event_id: str, after: int, commits: Sequence[Document]) -> RawBSONDocument:
     """The segment of these commits, which follow a version.
 
     Raises one of `NOT_A_COMMIT` where they do not, or are without checksums, as those of earlier versions are.
@@ -175,7 +176,7 @@ def _segment_document(event_id: str, after: int, commits: Sequence[Document]) ->
     if versions != [*range(first, last + 1)]:
         raise ValueError("versions out of turn")
     checksums = [commit[CHECKSUM] for commit in commits]
-    return with_checksum(
+    return sealed(
         {
             "_id": ledger_id(event_id, last),
             "format": FORMAT,

@@ -10,8 +10,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Any, NoReturn
 
+import bson
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from pymongo import _csot
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, NetworkTimeout, NotPrimaryError
 
@@ -20,6 +24,8 @@ from ticketing.storage.checksums import with_checksum
 from .scheduler import Scheduler, SimulatedSignal
 
 Document = dict[str, Any]
+
+AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
 
 class ReplicaSet:
@@ -143,13 +149,13 @@ class SimulatedCollection:
         """For the same reason."""
         raise NotImplementedError
 
-    def insert_one(self, document: Document) -> None:
+    def insert_one(self, document: RawBSONDocument) -> None:
         """w: majority. Raises DuplicateKeyError, or an error after which nobody knows."""
         taken = self._insert([document])
         if taken:
             raise DuplicateKeyError("E11000 duplicate key")
 
-    def insert_many(self, documents: list[Document], ordered: bool) -> None:
+    def insert_many(self, documents: list[RawBSONDocument], ordered: bool) -> None:
         """The same for several in one command. Raises BulkWriteError for those whose place is taken."""
         assert not ordered
         taken = self._insert(documents)
@@ -159,9 +165,9 @@ class SimulatedCollection:
                 {"writeErrors": wrong, "writeConcernErrors": [], "nInserted": len(documents) - len(taken)}
             )
 
-    def _insert(self, documents: list[Document]) -> list[int]:
+    def _insert(self, documents: list[RawBSONDocument]) -> list[int]:
         """Those whose place is taken."""
-        sent = [_copied(document) for document in documents]
+        sent = [bson.decode(document.raw, AWARE) for document in documents]
         if self._set.happens("request lost", 0.05):
             self._never_answered()
         way_s = self._set.delay_s() + self._set.stalled_s()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NoReturn
 
-import bson
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ticketing.clock import tries
@@ -48,6 +48,7 @@ from ticketing.errors import (
 )
 from ticketing.manager import TicketManager
 from ticketing.storage import recent
+from ticketing.storage.checksums import sealed
 from ticketing.storage.documents import commit_document
 from ticketing.storage.inserts import SharedInserts
 from ticketing.storage.ledger import Ledger
@@ -68,7 +69,7 @@ class WithoutCompareAndSet(Ledger):
         for _ in tries(self._clock, deadline):
             try:
                 with self._attempt(deadline):
-                    self._collection.insert_one(document)
+                    self._collection.insert_one(sealed(document))
                 return True
             except DuplicateKeyError:
                 return True
@@ -90,7 +91,7 @@ class AmbiguousMeansFailed(Ledger):
         document = commit_document(state.event_id, transitions, self._new_nonce())
         try:
             with self._attempt(deadline):
-                self._collection.insert_one(document)
+                self._collection.insert_one(sealed(document))
             return True
         except DuplicateKeyError:
             return False
@@ -147,10 +148,9 @@ class _SilentInserts(SharedInserts):
 class LeavingCopiesTooEarly(Ledger):
     """A copy is left before a majority has the commit: of one that may never be in, too."""
 
-    def _insert(self, document: dict[str, Any], deadline: float) -> bool:
-        commit = bson.encode(document)
-        self._recent_commits.leave(document["event_id"], document["first"], document["last"], commit)
-        return super()._insert(document, deadline)
+    def _insert(self, commit: RawBSONDocument, deadline: float) -> bool:
+        self._recent_commits.leave(commit["event_id"], commit["first"], commit["last"], bytes(commit.raw))
+        return super()._insert(commit, deadline)
 
 
 class SegmentsOfWhatNoMajorityHas(Segments):
@@ -287,7 +287,7 @@ WITHOUT_LIMITS = {"max_tickets_per_order": 1_000, "max_tickets_per_user": None}
 def _as_if(state: EventState, **fields: Any) -> EventState:
     """The event as it would be if its organizer had said that of it."""
     assert state.event is not None
-    return replace(state, event=replace(state.event, **fields))
+    return state._replace(event=replace(state.event, **fields))
 
 
 def floor_without_held(state: EventState, command: Update, at: datetime) -> Transition:
@@ -296,7 +296,7 @@ def floor_without_held(state: EventState, command: Update, at: datetime) -> Tran
         return decide._update(state, command, at)
     except BelowBookedTickets:
         nobody_waits = dict.fromkeys(state.lines, RankedSet())
-        return decide._update(replace(state, lines=nobody_waits), command, at)
+        return decide._update(state._replace(lines=nobody_waits), command, at)
 
 
 def limits_without(name: str) -> Callable[[EventState, str, int], None]:
