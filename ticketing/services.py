@@ -40,6 +40,15 @@ class Services:
     catalog: Catalog
     orders: Orders
 
+    def begin(self) -> None:
+        """This process serves from now on: what is to be done beside requests may be done."""
+        self.compactor.start()
+
+    def end(self) -> None:
+        """It accepts no more: who waits for changes is answered now, and nothing new is begun beside."""
+        self.feed.stop()
+        self.compactor.stop()
+
 
 LEFT_S_MIN = 0.5
 """What the last step of a request has at least, however long those before it took."""

@@ -69,7 +69,7 @@ class Worker(GeventWorker):
         with self.wsgi.app_context():
             parts = services()
         servers = [self._serve(listener) for listener in self.sockets]
-        parts.compactor.start()
+        parts.begin()
         succession.note_serving()
         while self.alive:
             self.notify()
@@ -77,8 +77,7 @@ class Worker(GeventWorker):
         self._wait_for_followers()
         for server in servers:
             _accept_the_rest(server)
-        parts.feed.stop()  # who waits for changes is answered now
-        parts.compactor.stop()
+        parts.end()
         self._finish([server.pool for server in servers])
 
     def _wait_for_followers(self) -> None:

@@ -10,8 +10,8 @@ from flask import Flask, request
 AT = "2026-11-22T23:09:33.014Z"
 
 app = Flask(__name__, static_folder=None)
-# The worker of the service tells its app that it stops: the baseline runs on that too.
-app.extensions["ticketing"] = SimpleNamespace(feed=SimpleNamespace(stop=lambda: None))
+# The worker of the service tells its app when it serves: the baseline runs on that too.
+app.extensions["ticketing"] = SimpleNamespace(begin=lambda: None, end=lambda: None)
 
 
 def an_order(event_id: str, user_id: str) -> dict[str, Any]:
