@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ..clock import TURN_S, Clock
 from ..domain.model import Transition
@@ -33,7 +33,7 @@ from .checksums import CHECKSUM, CODEC_OPTIONS, find_checked, sealed
 from .columns import part_documents, parts_of
 from .documents import NOT_A_COMMIT, ledger_id
 from .pages import Range, read_page
-from .retries import retried
+from .retries import attempt, retried
 from .rows import rows_of
 from .users import durable
 
@@ -48,8 +48,10 @@ Document = dict[str, Any]
 COLLECTION = "segments"
 FORMAT = 1  # another one wherever a transition gets a field: who does not know it writes segments without it
 
-# Transitions, and what is left of the last commit: some milliseconds, in which nobody else has a turn.
-SEGMENT_SIZE = 2_000
+# Of 2,000 bookings, as `_size` counts: they are decoded in a few milliseconds, in which nobody else has a turn. It ends
+# with a commit, so it may be larger by one: far below MongoDB's 16 MB.
+SEGMENT_SIZE = 4_000
+EVENT_SIZE = 150  # an event's details take up to 20 KB
 PAGE_COMMITS = 50  # are read at once to make one
 
 
@@ -99,7 +101,7 @@ class Segments:
         with suppress(DuplicateKeyError):  # another worker was faster
             self._retried(partial(self._collection.insert_one, document), deadline)
         # Names may have been erased from the commits since they were read, and segments removed before this one came.
-        if not self._counts(document, end, deadline):
+        if not self._retried(partial(self._counts, event_id, end, document), deadline):
             self.remove(event_id, deadline, after=end)
             return False
         return True
@@ -109,33 +111,41 @@ class Segments:
         self._retried(partial(self._collection.delete_many, Range.of(event_id, after).query), deadline)
 
     def _next(self, event_id: str, version: int, deadline: float) -> Segment | None:
-        """The one that goes on from a version. None that counts: what there is goes."""
+        """The one that goes on from a version, tried once: without it the ledger is read, which has it all."""
         try:
-            query = Range.of(event_id, version).query
-            found = self._retried(partial(find_checked, self._collection, query, 1), deadline)
+            with attempt(self._clock, deadline):
+                return self._read_next(event_id, version)
+        except PyMongoError as error:
+            log.warning("segment not read", extra={"event_id": event_id, "error": type(error).__name__})
+            return None
+
+    def _read_next(self, event_id: str, version: int) -> Segment | None:
+        """The same; and where there is one that does not count, it goes, with those behind it."""
+        query = Range.of(event_id, version).query
+        try:
+            found = find_checked(self._collection, query, 1)
             if not found:
                 return None
-            if self._counts(found[0], version, deadline):
+            if self._counts(event_id, version, found[0]):
                 return Segment(found[0]["last"], _parts_after(version, parts_of(found[0]["parts"])))
             finding = "it is of other commits"
         except NOT_A_COMMIT as error:
             finding = repr(error)
         log.warning("segment removed", extra={"event_id": event_id, "after": version, "finding": finding})
-        self.remove(event_id, deadline, after=version)
+        self._collection.delete_many(query)
         return None
 
-    def _counts(self, segment: Mapping[str, Any], version: int, deadline: float) -> bool:
+    def _counts(self, event_id: str, version: int, segment: Mapping[str, Any]) -> bool:
         """Whether it goes on from a version, and the ledger has just the commits that it was made of."""
-        event_id, first, last = segment["event_id"], segment["first"], segment["last"]
-        wanted = {"_id": {"$gt": Range.of(event_id, first - 1).after_id, "$lte": ledger_id(event_id, last)}}
+        first, last = segment["first"], segment["last"]
+        is_whole = CHECKSUM in segment and segment["format"] == FORMAT and segment["_id"] == ledger_id(event_id, last)
+        if not is_whole or first > version + 1:
+            return False
+        wanted = {"_id": {"$gt": Range.of(event_id, first - 1).after_id, "$lte": segment["_id"]}}
         count = len(segment["commits"]) + 1  # if there is one too many it is seen
-
-        def checksums() -> list[Any]:
-            found = self._ledger.find(wanted, {"_id": False, CHECKSUM: True}).sort("_id", 1)
-            return [commit.get(CHECKSUM) for commit in found.limit(count).batch_size(count)]
-
-        follows = segment["format"] == FORMAT and first <= version + 1
-        return bool(follows and segment["commits"] == self._retried(checksums, deadline))
+        found = self._ledger.find(wanted, {"_id": False, CHECKSUM: True}).sort("_id", 1)
+        checksums = [commit.get(CHECKSUM) for commit in found.limit(count).batch_size(count)]
+        return bool(segment["commits"] == checksums)
 
     def _end(self, event_id: str, deadline: float) -> int:
         """The version that those of an event come to."""
@@ -156,7 +166,7 @@ class Segments:
             for commit in page:
                 if size < SEGMENT_SIZE:
                     commits.append(commit)
-                    size += len(commit["transitions"])
+                    size += sum(map(_size, commit["transitions"]))
             left = left.after(page[-1])
             # There is no hurry: half of the time is for others.
             self._clock.sleep(max(TURN_S, self._clock.monotonic() - began_s))
@@ -187,6 +197,13 @@ def _segment_document(event_id: str, after: int, commits: Sequence[Document]) ->
             "parts": part_documents(rows_of(commits)),
         }
     )
+
+
+def _size(transition: Document) -> int:
+    """How much room it takes, counted in orders of some 150 bytes."""
+    refused = transition.get("refusal", {}).get("details", {}).get("refused", ())
+    lists = (transition.get("orders", ()), transition.get("refused", ()), refused)
+    return 1 + sum(map(len, lists)) + (EVENT_SIZE if "event" in transition else 0)
 
 
 def _parts_after(version: int, parts: Sequence[Transition | Row]) -> Sequence[Transition | Row]:

@@ -54,7 +54,8 @@ SMALL = (
     (rows_module, "ROW_MIN", 2),  # bookings that are folded by columns
     (sharing_module, "GATHER_S", 0.02),  # events whose commands could go together mostly do
     (compactor_module, "BEHIND_MAX", 4),  # and ledgers are soon so long that there are segments of them
-    (segments_module, "SEGMENT_SIZE", 3),
+    (segments_module, "SEGMENT_SIZE", 6),
+    (segments_module, "EVENT_SIZE", 1),
     (segments_module, "PAGE_COMMITS", 2),
 )
 RING_BYTES = 16 * 1024  # some thirty copies of commits, and the larger ones leave none
