@@ -99,7 +99,7 @@ def test_a_long_fold_pauses_it_and_a_short_one_does_not() -> None:
     seen = []
 
     class Watched:
-        def read(self, event_id: str, after: int, deadline: float, *, anew: bool = False) -> Iterator[list[Transition]]:
+        def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
             for _ in range(SHORT_FOLD_PAGES + 1):
                 yield []
                 seen.append(gc.isenabled())

@@ -116,6 +116,22 @@ def test_it_ends_after_the_segment_under_way(clock: LaterClock) -> None:
     assert clock.works == []
 
 
+def test_where_no_thread_can_be_started(clock: LaterClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no error of whoever has booked; later it is tried again."""
+
+    def cannot(work: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    segments = FakeSegments(left=0)
+    compactor = started(segments, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "start", cannot)
+        compactor.notice("concert", BEHIND_MAX)
+    compactor.notice("concert", 2 * BEHIND_MAX)
+    clock.carry_out()
+    assert segments.asked == ["concert"]
+
+
 @pytest.mark.parametrize("error", [StorageUnavailable(), RuntimeError("a defect")])
 def test_an_error_ends_nothing_but_this_work(
     clock: LaterClock, caplog: pytest.LogCaptureFixture, error: Exception

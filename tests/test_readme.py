@@ -230,7 +230,7 @@ class TestCommands:
         }
         assert names
         command = [sys.executable, FIGURES, "--scale", "0.002", *sorted(names)]
-        subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"MONGODB_URI": mongod}, timeout=120)
+        subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"MONGODB_URI": mongod}, timeout=300)
 
     def test_the_receiver_is_the_one_that_is_shown(self) -> None:
         """docs/receiver.py runs in the README's story; docs/webhooks.md shows it without its first lines."""

@@ -85,7 +85,7 @@ def audit(
     query = {} if event_id is None else {"_id": {"$gte": f"{event_id}:", "$lt": f"{event_id};"}}
     ledger = ledger_collection(database).with_options(codec_options=_READ_ANYTHING)
     segments = segment_collection(database).with_options(codec_options=_READ_ANYTHING)
-    with_segments = set(segments.distinct("event_id", query))
+    with_segments = {_owner(segment) for segment in segments.find(query, {"_id": True})}
     with ledger.find(query, batch_size=_BATCH_SIZE).sort("_id", 1) as documents:
         for owner, commits in groupby(watched(documents), _owner):
             segments_audit = SegmentsAudit(_segments_of(owner, segments) if owner in with_segments else ())

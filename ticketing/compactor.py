@@ -62,7 +62,11 @@ class Compactor:
                 return
             self._is_busy = True
             self._looked_at[event_id] = version
-        self._clock.start(partial(self._compact, event_id))
+        try:
+            self._clock.start(partial(self._compact, event_id))
+        except RuntimeError:  # no thread can be started now
+            log.exception("segments not written", extra={"event_id": event_id})
+            self._is_busy = False
 
     def _compact(self, event_id: str) -> None:
         try:

@@ -42,6 +42,9 @@ class Names(Protocol):
     def replace(self, event_id: str, version: int, user_id: str, pseudonym: str, deadline: float) -> None:
         """Put the pseudonym in the place of the name, up to a version."""
 
+    def remove_copies(self, pseudonym: str, deadline: float) -> None:
+        """Remove what was made of commits in which this pseudonym has taken the place of a name since."""
+
 
 class Sessions(Protocol):
     """The logins; see storage/sessions.py."""
@@ -104,6 +107,7 @@ class Erasure:
         if self._is_marked(account, deadline):
             if left:
                 raise self._doubted(left[0], "a name stands where no reader of the event finds it")
+            self._names.remove_copies(account.pseudonym or "", deadline)
             self._sessions.remove_of(user_id, deadline)
             self._accounts.remove(account, deadline)
         return True

@@ -17,7 +17,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,6 +49,9 @@ PROBE_DEADLINE_S = 3.0
 # twice. Then the next request looks again: a ledger that was repaired is served without a restart.
 DAMAGE_REMEMBERED_S = 5.0
 
+# What it may take to tell the storage of a doubt, which is told to this worker in any case.
+DISTRUST_S = 1.0
+
 # Where several ask at once a leader waits for those who are just about to, for as long as others have something to do
 # (an event loop takes at most a millisecond for it), and all of them share one commit or one look at the ledger.
 GATHER_S = 0.0001
@@ -73,13 +76,11 @@ class Ledger(Protocol):
         True: it is in, for good. False: its place is taken, nothing was written.
         """
 
-    def read(
-        self, event_id: str, after: int, deadline: float, *, anew: bool = False
-    ) -> Iterator[Sequence[Transition | Row]]:
-        """The transitions after version `after`, in pages. Raises `LedgerContradiction` for a broken one.
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
+        """The transitions after version `after`, in pages. Raises `LedgerContradiction` for a broken one."""
 
-        `anew`: from what was written first, whatever else there may be that says the same.
-        """
+    def distrust(self, event_id: str, deadline: float) -> None:
+        """Let what follows be read from what was written first, and from nothing else that says the same."""
 
     def recent(self, event_id: str, after: int) -> Sequence[Transition | Row]:
         """Those that follow version `after` and are at hand, because another worker of this host has appended them.
@@ -177,13 +178,15 @@ class TicketManager:
         return state
 
     def doubt(self, damage: LedgerDamaged) -> None:
-        """Somebody has met damage in a ledger of which a state may be in memory: before anything else rests on that, it
-        is read anew. Where the damage is in it the event is refused then."""
+        """Somebody has met damage in a ledger: before anything else rests on what is in memory, it is read anew, here
+        and by whoever meets the event from now on. Where the damage is in it the event is refused then."""
         log.critical("ledger doubted", extra={"event_id": damage.event_id, "finding": damage.finding})
         with self._lock:
             queue = self._queues.get(damage.event_id)
             if queue is not None:
                 queue.is_doubted = True
+        with suppress(StorageUnavailable):
+            self._ledger.distrust(damage.event_id, self._clock.monotonic() + DISTRUST_S)
 
     def _request(
         self, event_id: str, command: Command | None = None, *, within_s: float | None = None
@@ -280,7 +283,7 @@ class TicketManager:
         is_away, version = False, queue.state.version
         try:
             if queue.is_doubted:
-                self._begin_anew(queue)
+                self._begin_anew(queue, deadline)
             if queue.is_crowded:
                 self._clock.sleep(GATHER_S)
             with self._turn(queue) as turn:
@@ -425,7 +428,7 @@ class TicketManager:
         folding = Folding(queue.state)
         try:
             with ExitStack() as long_fold:
-                for number, page in enumerate(self._new_pages(queue, deadline)):
+                for number, page in enumerate(self._ledger.read(queue.event_id, queue.state.version, deadline)):
                     if number == SHORT_FOLD_PAGES:
                         long_fold.enter_context(objects_that_stay())
                     folding.add(page)
@@ -434,15 +437,12 @@ class TicketManager:
             raise
         self._keep(queue, folding.state())
 
-    def _new_pages(self, queue: _EventQueue, deadline: float) -> Iterator[Sequence[Transition | Row]]:
-        return self._ledger.read(queue.event_id, queue.state.version, deadline, anew=queue.is_read_anew)
-
     def _fold_anew(self, queue: _EventQueue, deadline: float, contradiction: LedgerContradiction) -> None:
         """Once more from the first transition, in several requests if it is long. What contradicts itself even then is
         damaged."""
         if not queue.is_read_anew:
             log.error("ledger contradiction, reading it anew", extra={"finding": str(contradiction)})
-            self._begin_anew(queue)
+            self._begin_anew(queue, deadline)
             try:
                 self._fold_new(queue, deadline)
                 return
@@ -451,8 +451,9 @@ class TicketManager:
         self._keep(queue, EventState(queue.event_id))
         raise LedgerDamaged(queue.event_id, str(contradiction)) from contradiction
 
-    def _begin_anew(self, queue: _EventQueue) -> None:
+    def _begin_anew(self, queue: _EventQueue, deadline: float) -> None:
         """Forget what is known of an event: it is read from its first transition on."""
+        self._ledger.distrust(queue.event_id, deadline)
         queue.is_doubted, queue.is_read_anew = False, True
         queue.is_settled = False  # an empty state must not be decided on: an `initialize` would fill a hole
         self._keep(queue, EventState(queue.event_id))

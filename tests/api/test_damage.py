@@ -14,6 +14,7 @@ from tests.damage import Damage, changed, doubled, garbled, removed, with_new_ch
 from ticketing.audit import audit
 from ticketing.manager import DAMAGE_REMEMBERED_S
 from ticketing.storage.ledger import ledger_collection
+from ticketing.storage.segments import Segments, segment_collection
 
 from .conftest import EVENT_ID, Api, MakeApp, refused
 
@@ -97,6 +98,36 @@ def test_a_damaged_event_is_refused_and_no_other(
     assert found.pop("sound") == []
     for event_id, (_, finding) in damages.items():
         assert any(finding in each for each in found[event_id]), found[event_id]
+
+
+def test_damage_behind_a_segment(
+    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New workers go on from the segment, which has what was written. An order's history meets the damage, and from
+    then on all workers that have not got the event in memory refuse it."""
+    monkeypatch.setattr("ticketing.storage.segments.SEGMENT_SIZE", 20)  # ten bookings
+    monkeypatch.setattr("ticketing.storage.segments.EVENT_SIZE", 1)
+    monkeypatch.setattr("ticketing.storage.pages.FIRST_PAGE_COMMITS", 2)
+    api = Api(app)
+    api.initialize(total_tickets=100)
+    orders = [api.book(f"user-{number}").json for number in range(40)]
+    segments = Segments(segment_collection(database), ledger_collection(database), api.services.clock)
+    while segments.extend(EVENT_ID, api.services.clock.monotonic() + 5):
+        pass
+    changed(25, orders__0__quantity=2)(ledger_collection(database), EVENT_ID)
+    worker = Api(make_app())
+    assert worker.status()["booked_tickets"] == 40
+    for order in (orders[20], orders[23]):
+        answer = worker.get(f"/orders/{order['order_id']}/history", staff=True)
+        if order is orders[20]:
+            assert answer.status_code == 200
+    refused(answer, 503, "ledger_damaged")
+    for each in (worker, Api(make_app())):
+        refused(each.get(f"/status/{EVENT_ID}"), 503, "ledger_damaged")
+        refused(each.book("zoe"), 503, "ledger_damaged")
+    changed(25, orders__0__quantity=1)(ledger_collection(database), EVENT_ID)
+    worker.services.clock.sleep(DAMAGE_REMEMBERED_S)
+    assert worker.book("zoe").status_code == 201
 
 
 @pytest.mark.parametrize("at", [2, -1], ids=["event", "version"])

@@ -27,6 +27,7 @@ from ticketing.storage.archive import export_lines, import_lines
 from ticketing.storage.ledger import ledger_collection
 from ticketing.storage.names import Names
 from ticketing.storage.recent import RecentCommits
+from ticketing.storage.segments import Segments, segment_collection
 from ticketing.storage.webhooks import Subscription, Webhooks
 
 from .conftest import ADMIN, EVENT_ID, Answer, Api, Json, MakeApp, add_account, refused
@@ -71,6 +72,25 @@ def api(app: Flask) -> Api:
     api.post("/cancel", {"event_id": EVENT_ID, "user_id": ADA[0]}, auth=ADA, key="cancel")
     book(api, EVENT_ID, key="book-again")
     return api
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten bookings make one."""
+    monkeypatch.setattr("ticketing.storage.segments.SEGMENT_SIZE", 20)
+    monkeypatch.setattr("ticketing.storage.segments.EVENT_SIZE", 1)
+    monkeypatch.setattr("ticketing.storage.pages.FIRST_PAGE_COMMITS", 2)
+
+
+def segments_of(api: Api) -> Segments:
+    """What a worker writes beside its requests."""
+    database = api.services.database
+    return Segments(segment_collection(database), ledger_collection(database), api.services.clock)
+
+
+def unavailable(*_: Any) -> Any:
+    """The storage is away."""
+    raise StorageUnavailable
 
 
 def subscription_of(user_id: str) -> Subscription:
@@ -246,6 +266,29 @@ def test_an_interrupted_erasure_is_completed(
     assert places(there, ADA[0]) == []
     in_order(there)
     assert without_names(orders(there)) == before
+
+
+@pytest.mark.usefixtures("small_segments")
+def test_an_erasure_that_broke_off_before_segments_went_is_completed(
+    api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has the name no more, and the segments of what it was have it still."""
+    for number in range(40):
+        api.book(f"user-{number}")
+    segments = segments_of(api)
+    while segments.extend(EVENT_ID, api.services.clock.monotonic() + 5):
+        pass
+    assert "segments" in places(api, ADA[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Segments, "remove", unavailable)
+        refused(api.client.delete("/users/me", auth=ADA), 503, "storage_unavailable")
+        assert "ledger" in places(api, ADA[0])  # of the other event
+        refused(api.client.delete("/users/me", auth=ADA), 503, "storage_unavailable")
+    assert places(api, ADA[0]) != []
+    assert api.client.delete("/users/me", auth=ADA).status_code == 204
+    assert places(api, ADA[0]) == []
+    in_order(api)
+    assert Api(make_app()).status()["booked_tickets"] == 2
 
 
 def test_an_erasure_without_time_left_is_completed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

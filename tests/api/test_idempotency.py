@@ -289,11 +289,9 @@ class UnsureLedger:
             raise StorageUnavailable
         return self._ledger.append(state, transitions, deadline)
 
-    def read(
-        self, event_id: str, after: int, deadline: float, *, anew: bool = False
-    ) -> Iterator[Sequence[Transition | Row]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
         """Read on."""
-        return self._ledger.read(event_id, after, deadline, anew=anew)
+        return self._ledger.read(event_id, after, deadline)
 
     def events_with_keys(self, keys: Iterable[bytes], deadline: float) -> dict[bytes, set[str]]:
         """Look up."""

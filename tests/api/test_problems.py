@@ -37,7 +37,7 @@ class FailingLedger:
         """Fail."""
         raise self._error
 
-    def read(self, event_id: str, after: int, deadline: float, *, anew: bool = False) -> Iterator[list[Transition]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
         """Fail."""
         raise self._error
 

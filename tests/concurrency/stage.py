@@ -61,7 +61,7 @@ class MemoryLedger:
             commits.append(list(transitions))
             return True
 
-    def read(self, event_id: str, after: int, deadline: float, *, anew: bool = False) -> Iterator[list[Transition]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
         with self._lock:
             self.reads.append((event_id, after))
             commits = self.commits.get(event_id, [])
@@ -69,6 +69,9 @@ class MemoryLedger:
                 self.hidden_reads -= 1
                 commits = commits[:-1]
             yield [part for commit in commits for part in commit if part.version > after]
+
+    def distrust(self, event_id: str, deadline: float) -> None:
+        """There is nothing else that says the same."""
 
     def recent(self, event_id: str, after: int) -> list[Transition]:
         """Nobody leaves copies here."""
@@ -122,6 +125,9 @@ class CopyingLedger(LossyLedger):
         elif is_in:
             self.copies.setdefault(state.event_id, []).append(list(transitions))
         return is_in
+
+    def distrust(self, event_id: str, deadline: float) -> None:
+        """There is nothing else that says the same."""
 
     def recent(self, event_id: str, after: int) -> list[Transition]:
         """All that follow the version up to the last copy, or none."""

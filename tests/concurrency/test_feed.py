@@ -95,7 +95,7 @@ class LedgerOfRows(MemoryLedger):
     """Gives bookings that stand in a row as such, as the one in MongoDB does."""
 
     def read(  # type: ignore[override]  # wider, as the manager's protocol is
-        self, event_id: str, after: int, deadline: float, *, anew: bool = False
+        self, event_id: str, after: int, deadline: float
     ) -> Iterator[Sequence[Transition | Row]]:
         for page in super().read(event_id, after, deadline):
             yield rows_of([commit_document(event_id, page, b"")] if page else [])

@@ -99,7 +99,7 @@ class InterruptedLedger(LossyLedger):
 
     interrupted_after: int | None = None
 
-    def read(self, event_id: str, after: int, deadline: float, *, anew: bool = False) -> Iterator[list[Transition]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
         for page in super().read(event_id, after, deadline):
             for number, transition in enumerate(page):
                 if number == self.interrupted_after:

@@ -616,7 +616,7 @@ class DamagedLedger(MemoryLedger):
     lost: list[Transition]
     before_read: Gate | None = None
 
-    def read(self, event_id: str, after: int, deadline: float, *, anew: bool = False) -> Iterator[list[Transition]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
         if self.before_read is not None:
             self.before_read.pass_through()
         return super().read(event_id, after, deadline)
@@ -665,7 +665,7 @@ class FarLedger(MemoryLedger):
         self._travel(deadline)
         return is_in
 
-    def read(self, event_id: str, after: int, deadline: float, *, anew: bool = False) -> Iterator[list[Transition]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
         self._travel(deadline)
         page = list(super().read(event_id, after, deadline))
         self._travel(deadline)

@@ -315,7 +315,7 @@ def test_after_a_commit_with_an_unknown_end_the_ledger_is_read(host: Host) -> No
 def believing_copies(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """For controls: the workers of this host take copies for all that there is."""
 
-    def only_copies(event_id: str, after: int, deadline: float, *, anew: bool = False) -> Iterator[list[Transition]]:
+    def only_copies(event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
         yield host.ledger.recent(event_id, after)
 
     monkeypatch.setattr(host.ledger, "read", only_copies)

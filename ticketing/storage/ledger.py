@@ -98,34 +98,32 @@ class Ledger:
         with _told_as_contradiction(event_id, ledger_id(event_id, after)):
             return rows_of([bson.decode(commit, CODEC_OPTIONS) for commit in commits])
 
-    def read(
-        self, event_id: str, after: int, deadline: float, *, anew: bool = False
-    ) -> Iterator[Sequence[Transition | Row]]:
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[Sequence[Transition | Row]]:
         """The transitions of an event after version `after`, in order, a page at a time; long rows of bookings as such.
 
-        `anew`: from the commits alone, for somebody who doubts what is known of them; their segments are removed.
         Raises `LedgerContradiction` for a document that is no commit, or not what was written.
         """
-        if anew and self._segments is not None:
-            self._segments.remove(event_id, deadline)
-        for page in self._pages(event_id, after, deadline, None if anew else self._segments):
+        for page in self._pages(event_id, Range.of(event_id, after), deadline):
             if _erases_a_name(page):
                 self._recent_commits.forget()  # whoever wrote it may have died before he could
             yield page
 
-    def _pages(
-        self, event_id: str, after: int, deadline: float, segments: Segments | None
-    ) -> Iterator[Sequence[Transition | Row]]:
+    def distrust(self, event_id: str, deadline: float) -> None:
+        """Let what follows be read from the commits of an event alone: what else says the same is removed."""
+        if self._segments is not None:
+            self._segments.remove(event_id, deadline)
+
+    def _pages(self, event_id: str, wanted: Range, deadline: float) -> Iterator[Sequence[Transition | Row]]:
         """Most readers want one page. Who has a long way to go is given what there is of it in segments."""
-        pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, after), deadline)
+        pages = Pages(self._collection, self._first_pages, self._clock, wanted, deadline)
         page = _next_of(pages, event_id)
         yield page
-        if segments is not None and not pages.are_read:
+        if self._segments is not None and not pages.are_read:
             version = versions_of(page[-1])[-1]
-            for segment in segments.after(event_id, version, deadline):
+            for segment in self._segments.after(event_id, version, pages.left.after_id, deadline):
                 yield segment.parts
-                version = segment.last
-            pages = Pages(self._collection, self._first_pages, self._clock, Range.of(event_id, version), deadline)
+                behind = Range.of(event_id, segment.last)
+                pages = Pages(self._collection, self._first_pages, self._clock, behind, deadline)
         while not pages.are_read:
             yield _next_of(pages, event_id)
 

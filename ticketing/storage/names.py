@@ -31,7 +31,7 @@ PAGE_COMMITS = 50
 class Names:
     """The names in all ledgers. Safe to share between threads.
 
-    A `deadline` is a time on the clock's `monotonic()`. Past it both methods raise `StorageUnavailable`.
+    A `deadline` is a time on the clock's `monotonic()`. Past it all methods raise `StorageUnavailable`.
     """
 
     def __init__(self, collection: Collection[Document], clock: Clock, segments: Segments | None = None) -> None:
@@ -67,8 +67,16 @@ class Names:
                     after_id = page[-1]["_id"]
         except (InvalidBSON, AttributeError, LookupError, TypeError) as error:
             raise LedgerDamaged(event_id, str(error)) from error
+        self._remove_segments(event_id, deadline)  # none is made of the old commits any more
+
+    def remove_copies(self, pseudonym: str, deadline: float) -> None:
+        """Remove the segments of all events that name a pseudonym: those of an erasure that broke off, too."""
+        for event_id in self.events_naming(pseudonym, deadline):
+            self._remove_segments(event_id, deadline)
+
+    def _remove_segments(self, event_id: str, deadline: float) -> None:
         if self._segments is not None:
-            self._segments.remove(event_id, deadline)  # none is made of the old commits any more
+            self._segments.remove(event_id, deadline)
 
     def _write(self, updates: list[ReplaceOne[Document]], deadline: float) -> bool:
         """Whether all of them were made. A commit from which another name was erased meanwhile must be read again."""

@@ -52,7 +52,7 @@ FORMAT = 1  # another one wherever a transition gets a field: who does not know 
 # with a commit, so it may be larger by one: far below MongoDB's 16 MB.
 SEGMENT_SIZE = 4_000
 EVENT_SIZE = 150  # an event's details take up to 20 KB
-PAGE_COMMITS = 50  # are read at once to make one
+PAGE_SIZE = 1_000  # is read at once to make one
 
 
 class Segment(NamedTuple):
@@ -78,11 +78,15 @@ class Segments:
         self._ledger = ledger
         self._clock = clock
 
-    def after(self, event_id: str, version: int, deadline: float) -> Iterator[Segment]:
-        """What follows a version, a segment at a time, as far as there are any that count."""
-        segment = self._next(event_id, version, deadline)
+    def after(self, event_id: str, version: int, after_id: str, deadline: float) -> Iterator[Segment]:
+        """What follows a version, a segment at a time, as far as there are any that count.
+
+        `after_id` is that of the commit which ends with the version: behind it nobody has looked yet.
+        """
+        segment = self._next(event_id, version, after_id, deadline)
         while segment is not None:
-            following = Ahead(self._clock, partial(self._next, event_id, segment.last, deadline))
+            place = (event_id, segment.last, ledger_id(event_id, segment.last))
+            following = Ahead(self._clock, partial(self._next, *place, deadline))
             yield segment
             self._clock.sleep(TURN_S)
             segment = following.get(deadline)
@@ -101,7 +105,7 @@ class Segments:
         with suppress(DuplicateKeyError):  # another worker was faster
             self._retried(partial(self._collection.insert_one, document), deadline)
         # Names may have been erased from the commits since they were read, and segments removed before this one came.
-        if not self._retried(partial(self._counts, event_id, end, document), deadline):
+        if not self._retried(partial(self._counts, event_id, document), deadline):
             self.remove(event_id, deadline, after=end)
             return False
         return True
@@ -110,24 +114,25 @@ class Segments:
         """Remove those of an event that go beyond a version."""
         self._retried(partial(self._collection.delete_many, Range.of(event_id, after).query), deadline)
 
-    def _next(self, event_id: str, version: int, deadline: float) -> Segment | None:
+    def _next(self, event_id: str, version: int, after_id: str, deadline: float) -> Segment | None:
         """The one that goes on from a version, tried once: without it the ledger is read, which has it all."""
         try:
             with attempt(self._clock, deadline):
-                return self._read_next(event_id, version)
+                return self._read_next(event_id, version, after_id)
         except PyMongoError as error:
             log.warning("segment not read", extra={"event_id": event_id, "error": type(error).__name__})
             return None
 
-    def _read_next(self, event_id: str, version: int) -> Segment | None:
+    def _read_next(self, event_id: str, version: int, after_id: str) -> Segment | None:
         """The same; and where there is one that does not count, it goes, with those behind it."""
         query = Range.of(event_id, version).query
         try:
             found = find_checked(self._collection, query, 1)
             if not found:
                 return None
-            if self._counts(event_id, version, found[0]):
-                return Segment(found[0]["last"], _parts_after(version, parts_of(found[0]["parts"])))
+            (segment,) = found
+            if segment["first"] <= version + 1 and self._counts(event_id, segment, after_id):
+                return Segment(segment["last"], _parts_after(version, parts_of(segment["parts"])))
             finding = "it is of other commits"
         except NOT_A_COMMIT as error:
             finding = repr(error)
@@ -135,32 +140,38 @@ class Segments:
         self._collection.delete_many(query)
         return None
 
-    def _counts(self, event_id: str, version: int, segment: Mapping[str, Any]) -> bool:
-        """Whether it goes on from a version, and the ledger has just the commits that it was made of."""
-        first, last = segment["first"], segment["last"]
-        is_whole = CHECKSUM in segment and segment["format"] == FORMAT and segment["_id"] == ledger_id(event_id, last)
-        if not is_whole or first > version + 1:
+    def _counts(self, event_id: str, segment: Mapping[str, Any], after_id: str | None = None) -> bool:
+        """Whether the ledger has just the commits that it was made of, and no other from there, or from an id, on."""
+        is_ours = CHECKSUM in segment and segment["format"] == FORMAT
+        if not is_ours or segment["_id"] != ledger_id(event_id, segment["last"]):
             return False
-        wanted = {"_id": {"$gt": Range.of(event_id, first - 1).after_id, "$lte": segment["_id"]}}
+        begin_id = Range.of(event_id, segment["first"] - 1).after_id
+        wanted = {"_id": {"$gt": min(begin_id, after_id or begin_id), "$lte": segment["_id"]}}
         count = len(segment["commits"]) + 1  # if there is one too many it is seen
         found = self._ledger.find(wanted, {"_id": False, CHECKSUM: True}).sort("_id", 1)
         checksums = [commit.get(CHECKSUM) for commit in found.limit(count).batch_size(count)]
         return bool(segment["commits"] == checksums)
 
     def _end(self, event_id: str, deadline: float) -> int:
-        """The version that those of an event come to."""
-        query = Range.of(event_id, 0).query
-        read = partial(self._collection.find_one, query, {"last": True}, sort=[("_id", -1)])
-        found = self._retried(read, deadline)
-        return 0 if found is None else int(found["last"])
+        """The version that those of an event come to. Where the last one does not count, it goes."""
+        fields = {"parts": False}
+        read = partial(self._collection.find_one, Range.of(event_id, 0).query, fields, sort=[("_id", -1)])
+        try:
+            while (last := self._retried(read, deadline)) is not None:
+                if self._retried(partial(self._counts, event_id, last), deadline):
+                    return int(last["last"])
+                self._retried(partial(self._collection.delete_many, {"_id": last["_id"]}), deadline)
+        except NOT_A_COMMIT:
+            self.remove(event_id, deadline)
+        return 0
 
     def _commits_after(self, event_id: str, version: int, deadline: float) -> list[Document]:
         """As many commits as a segment takes, or none. Raises what `find_checked` raises for one that is damaged."""
         commits: list[Document] = []
-        size, left = 0, Range.of(event_id, version)
+        size, count, left = 0, 1, Range.of(event_id, version)
         while size < SEGMENT_SIZE:
             began_s = self._clock.monotonic()
-            page = self._retried(partial(read_page, self._ledger, left, PAGE_COMMITS), deadline)
+            page = self._retried(partial(read_page, self._ledger, left, count), deadline)
             if not page:
                 return []
             for commit in page:
@@ -168,6 +179,8 @@ class Segments:
                     commits.append(commit)
                     size += sum(map(_size, commit["transitions"]))
             left = left.after(page[-1])
+            # As many as have room in a page, and in what is left, when they hold as much as those so far.
+            count = min(2 * count, 1 + min(PAGE_SIZE, SEGMENT_SIZE - size) * len(commits) // size)
             # There is no hurry: half of the time is for others.
             self._clock.sleep(max(TURN_S, self._clock.monotonic() - began_s))
         return commits

@@ -56,7 +56,7 @@ SMALL = (
     (compactor_module, "BEHIND_MAX", 4),  # and ledgers are soon so long that there are segments of them
     (segments_module, "SEGMENT_SIZE", 6),
     (segments_module, "EVENT_SIZE", 1),
-    (segments_module, "PAGE_COMMITS", 2),
+    (segments_module, "PAGE_SIZE", 4),
 )
 RING_BYTES = 16 * 1024  # some thirty copies of commits, and the larger ones leave none
 SECOND = timedelta(seconds=1)
