@@ -7,7 +7,7 @@ In this order, so that whatever is interrupted can be repeated, and ends the sam
     2. his webhooks end: he is told of nothing any more
     3. in each event that names the user a transition `pseudonymized` gives his orders to the pseudonym, so that all
        workers forget the name, and then the name is replaced in what was before it: who has it later is another
-    4. the sessions and the account are removed, and the name is free
+    4. what else was made of those commits, the sessions and the account are removed, and the name is free
 
 An event whose ledger is damaged holds up no other: the fourth step alone waits for its repair.
 """
@@ -97,6 +97,7 @@ class Erasure:
         account = self._marked(user_id, deadline)
         if account is None:
             return False
+        assert account.pseudonym is not None
         # Until now another worker may have let the user book.
         self._clock.sleep(RECENT_S)
         deadline += RECENT_S
@@ -107,7 +108,7 @@ class Erasure:
         if self._is_marked(account, deadline):
             if left:
                 raise self._doubted(left[0], "a name stands where no reader of the event finds it")
-            self._names.remove_copies(account.pseudonym or "", deadline)
+            self._names.remove_copies(account.pseudonym, deadline)
             self._sessions.remove_of(user_id, deadline)
             self._accounts.remove(account, deadline)
         return True

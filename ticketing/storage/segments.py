@@ -96,11 +96,11 @@ class Segments:
         end = self._end(event_id, deadline)
         try:
             commits = self._commits_after(event_id, end, deadline)
-            document = _segment_document(event_id, end, commits) if commits else None
+            if not commits or not all(CHECKSUM in commit for commit in commits):  # those of earlier versions have none
+                return False
+            document = _segment_document(event_id, end, commits)
         except NOT_A_COMMIT as error:
             log.warning("no segment of a damaged ledger", extra={"event_id": event_id, "finding": repr(error)})
-            return False
-        if document is None:
             return False
         with suppress(DuplicateKeyError):  # another worker was faster
             self._retried(partial(self._collection.insert_one, document), deadline)
@@ -190,10 +190,7 @@ class Segments:
 
 
 def _segment_document(event_id: str, after: int, commits: Sequence[Document]) -> RawBSONDocument:
-    """The segment of these commits, which follow a version.
-
-    Raises one of `NOT_A_COMMIT` where they do not, or are without checksums, as those of earlier versions are.
-    """
+    """The segment of these commits, which follow a version. Raises one of `NOT_A_COMMIT` where they do not."""
     first, last = after + 1, commits[-1]["last"]
     versions = [transition["version"] for commit in commits for transition in commit["transitions"]]
     if versions != [*range(first, last + 1)]:
