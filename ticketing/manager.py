@@ -49,7 +49,7 @@ PROBE_DEADLINE_S = 3.0
 # twice. Then the next request looks again: a ledger that was repaired is served without a restart.
 DAMAGE_REMEMBERED_S = 5.0
 
-# What it may take to tell the storage of a doubt, which is told to this worker in any case.
+# What it may take to tell the storage, for somebody whose request has failed already.
 DISTRUST_S = 1.0
 
 # Where several ask at once a leader waits for those who are just about to, for as long as others have something to do
@@ -178,15 +178,22 @@ class TicketManager:
         return state
 
     def doubt(self, damage: LedgerDamaged) -> None:
-        """Somebody has met damage in a ledger: before anything else rests on what is in memory, it is read anew, here
-        and by whoever meets the event from now on. Where the damage is in it the event is refused then."""
+        """Somebody has met damage in a ledger of which a state may be in memory: before anything else rests on that, it
+        is read anew. Where the damage is in it the event is refused then."""
         log.critical("ledger doubted", extra={"event_id": damage.event_id, "finding": damage.finding})
         with self._lock:
             queue = self._queues.get(damage.event_id)
             if queue is not None:
                 queue.is_doubted = True
+        self.distrust(damage.event_id)
+
+    def distrust(self, event_id: str) -> None:
+        """Somebody has met damage: whoever reads the ledger from now on reads what was written first, and meets it too.
+
+        What is in memory stays.
+        """
         with suppress(StorageUnavailable):
-            self._ledger.distrust(damage.event_id, self._clock.monotonic() + DISTRUST_S)
+            self._ledger.distrust(event_id, self._clock.monotonic() + DISTRUST_S)
 
     def _request(
         self, event_id: str, command: Command | None = None, *, within_s: float | None = None

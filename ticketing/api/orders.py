@@ -70,9 +70,8 @@ def history(order_id: str) -> Any:
     try:
         entries = _entries(state.event_id, found)
     except LedgerContradiction as contradiction:
-        damage = LedgerDamaged(state.event_id, str(contradiction))
-        services().manager.doubt(damage)
-        raise damage from contradiction
+        services().manager.distrust(state.event_id)
+        raise LedgerDamaged(state.event_id, str(contradiction)) from contradiction
     is_staff, is_owner = permissions.is_staff_of(state.event), permissions.is_owner(found)
     items = [
         entry if is_staff or (is_owner and entry.is_own) else entry._replace(by=None)
