@@ -211,7 +211,7 @@ class TestKubernetes:
 
 def test_the_pages_agree_on_the_memory_of_a_worker() -> None:
     """What one has that knows no event yet: who sizes a machine and who reads about reliability find one figure."""
-    (measured,) = re.findall(r"\| nothing yet \| \| (\d+ MB) \|", (ROOT / "docs" / "reliability.md").read_text())
+    (measured,) = re.findall(r"\| nothing yet \| \| \| (\d+ MB) \|", (ROOT / "docs" / "reliability.md").read_text())
     assert f"on top of {measured} a worker" in (FOLDER / "sizing.md").read_text()
 
 
