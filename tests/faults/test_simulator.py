@@ -83,13 +83,14 @@ NOTICED_AT = {
     "taking a full page for no news": 18,
     "not telling whose place was taken": 69,
     "leaving copies before a majority has the commit": 38,
-    "segments of what no majority has": 57,
+    "segments of what no majority has": 121,
     "believing torn copies": 19,
-    "keeping state after an unsettled write": 396,
+    "keeping state after an unsettled write": 139,
     "one waiting list for all ticket types": 62,
-    "a transfer that takes too few": 164,
+    "a transfer that takes too few": 189,
     "a transfer at another price": 16,
-    "floor without held": 23,
+    "a transfer that loses a ticket": 19,
+    "floor without held": 17,
     "a transfer without the recipient's limits": 20,
 }
 
