@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bson.errors import InvalidBSON
 from pymongo import ReplaceOne
 from pymongo.collection import Collection
 
 from ..clock import Clock
 from ..errors import LedgerDamaged
 from .checksums import CHECKSUM, find_checked, with_checksum
-from .documents import ledger_id
+from .documents import NOT_A_COMMIT, ledger_id
 from .retries import retried
 from .segments import Segments
 from .strays import reading_anything
@@ -65,7 +64,7 @@ class Names:
             while page := self._retried(read_page, deadline):
                 if self._write([_update(each, version, user_id, pseudonym) for each in page], deadline):
                     after_id = page[-1]["_id"]
-        except (InvalidBSON, AttributeError, LookupError, TypeError) as error:
+        except NOT_A_COMMIT as error:
             raise LedgerDamaged(event_id, str(error)) from error
         self._remove_segments(event_id, deadline)  # none is made of the old commits any more
 

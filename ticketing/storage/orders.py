@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from bson.errors import InvalidBSON
 from pymongo.collection import Collection
 
 from ..clock import Clock
@@ -12,7 +11,7 @@ from ..domain.fold import LedgerContradiction
 from ..domain.model import Transition
 from ..ids import ORDER_ID_PATTERN
 from .checksums import find_checked
-from .documents import ledger_id, transitions_of
+from .documents import NOT_A_COMMIT, ledger_id, transitions_of
 from .retries import retried
 
 Document = dict[str, Any]
@@ -62,7 +61,7 @@ class Orders:
             found = retried(self._clock, deadline, lambda: find_checked(self._ledger, query, 0), "order's history")
             parts = [part for commit in found for part in commit["transitions"] if _names(part, order_id)]
             return transitions_of(parts)
-        except (InvalidBSON, AttributeError, LookupError, TypeError, ValueError) as error:
+        except NOT_A_COMMIT as error:
             raise LedgerContradiction(f"event {event_id!r}: a commit that names {order_id}: {error!r}") from error
 
 
