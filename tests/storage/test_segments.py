@@ -626,6 +626,19 @@ def test_damage_behind_a_segment_is_met_by_who_doubts(
         assert observed(manager.state_of(EVENT_ID)) == observed(play.state)
 
 
+def test_what_only_looks_equal_is_kept_as_it_is() -> None:
+    """A quantity that is a bool is damage, in a segment as in a commit."""
+    play = Rehearsal(70, EVENT_ID)
+    for number in range(9):
+        play.book(f"user {number}")
+    commit = commit_document(EVENT_ID, play.transitions, b"n" * 16)
+    commit["transitions"][5]["orders"][0]["quantity"] = True
+    parts = rows_of([bson.decode(bson.encode(commit), CODEC_OPTIONS)])
+    assert any(isinstance(part, Row) for part in parts)
+    again = parts_of(bson.decode(bson.encode({"parts": part_documents(parts)}), CODEC_OPTIONS)["parts"])
+    assert [each.orders[0]["quantity"] is True for each in one_by_one(again) if each.orders].count(True) == 1
+
+
 class TestTheAudit:
     """`ledger verify` compares them with the commits."""
 

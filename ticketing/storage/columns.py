@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from ..domain.model import Transition, TransitionType
-from ..domain.rows import Row
+from ..domain.rows import Row, transitions_in
 from .documents import price_of, times_in_utc, transition_document, transitions_of
 
 Document = dict[str, Any]
@@ -25,7 +25,13 @@ _COLUMNS = tuple(each.name for each in fields(Row) if each.name not in {"type", 
 
 def part_documents(parts: Iterable[Transition | Row]) -> list[Document]:
     """A document for each row and for each other transition."""
-    return [_row_document(part) if isinstance(part, Row) else transition_document(part) for part in parts]
+    documents: list[Document] = []
+    for part in parts:
+        if isinstance(part, Row) and part.is_usual:  # what is of other types, and equal, would be said once for all
+            documents.append(_row_document(part))
+        else:
+            documents += map(transition_document, transitions_in([part]))
+    return documents
 
 
 def parts_of(documents: Sequence[Document]) -> list[Transition | Row]:
