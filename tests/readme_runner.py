@@ -18,7 +18,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -30,6 +29,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
@@ -160,8 +161,8 @@ class Workplace:
 
     def __init__(self, folder: Path, project: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
-        self.receiver = f"127.0.0.1:{_free_port()}"
+        self.port = free_port()
+        self.receiver = f"127.0.0.1:{free_port()}"
         self._copy(project)
         self._environment = {
             # What the tests brought with them, such as node and http.
@@ -281,9 +282,3 @@ def _killed_after(process: subprocess.Popen[str], seconds: float) -> Iterator[No
     finally:
         timer.cancel()
         timer.join()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -10,6 +10,7 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Callable as _Callable
 from pathlib import Path as _Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ticketing import succession as _succession
 from ticketing.config import Config as _Config
 from ticketing.embedded import EmbeddedError, connect_or_start
 from ticketing.event_table import SUFFIX as _EVENTS_SUFFIX
+from ticketing.listeners import let_nobody_in as _let_nobody_in
 from ticketing.logs import configure_logging
 from ticketing.storage.recent import share as _share_commits
 from ticketing.turns import share as _share_turns
@@ -120,6 +122,7 @@ control_socket_disable = True
 
 def on_starting(server: Any) -> None:
     """Log once what each worker would log again, and start the embedded mongod if nobody else did."""
+    server.stop = _last_call_before(server.stop, server)
     for note in _config.notes():
         server.log.warning(note)
     try:
@@ -134,6 +137,19 @@ def on_starting(server: Any) -> None:
             file.unlink()
     except OSError as error:
         sys.exit(f"Error: The folder {_metrics_folder}, below DATA_DIR, cannot be used: {error.strerror}.")
+
+
+def _last_call_before(stop: _Callable[..., None], server: Any) -> _Callable[..., None]:
+    """gunicorn's stop, which closes its listeners and then tells the workers: before that, nobody new comes in."""
+
+    def stop_after_last_call(*args: Any, **kwargs: Any) -> None:
+        # Where another gunicorn goes on with them (USR2), or systemd, somebody will take who comes.
+        if server.reexec_pid == server.master_pid == 0 and not server.systemd:
+            for listener in server.LISTENERS:
+                _let_nobody_in(listener.sock)
+        stop(*args, **kwargs)
+
+    return stop_after_last_call
 
 
 def on_reload(server: Any) -> None:

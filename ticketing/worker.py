@@ -200,7 +200,11 @@ def _ip_in_allow_list(address: str, allowed: Sequence[str], networks: Sequence[A
 
 
 def _accept_the_rest(server: StreamServer) -> None:
-    """Take what waits in the kernel's queue, which closing the listener would reset, then close it."""
+    """Take what waits in the kernel's queue, which closing the listener would reset, then close it.
+
+    At a stop nobody new comes in by now, see `listeners`.
+    """
+    gevent.sleep(POLL_S)  # for connections that are only half made
     server.stop_accepting()
     while accepted := server.do_read():
         server.do_handle(*accepted)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from flask import Flask
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.ports import free_port
 from ticketing import services
 from ticketing.accounts import Accounts, Users
 from ticketing.api import auth, limits, problems
@@ -129,14 +129,6 @@ def serve() -> Flask:
     config = Config.from_env(dotenv_path=None)
     configure_logging(config)
     return make_app(config)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

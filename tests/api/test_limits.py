@@ -21,13 +21,14 @@ import pytest
 from flask.testing import FlaskClient
 from limits.storage import RedisStorage
 
+from tests.ports import free_port
 from ticketing.api import limits
 from ticketing.api.auth import Authenticator
 from ticketing.api.limits import GuardedCounter, MemoryCounter, RedisCounter, Window
 from ticketing.config import Config
 
 from .conftest import SteppingClock, check_problem, refused
-from .scratch import RedisServer, free_port, make_app, wait_until
+from .scratch import RedisServer, make_app, wait_until
 
 ADMIN = ("admin", "correct horse battery staple")
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")

@@ -18,7 +18,8 @@ import httpx
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from tests.service.running import Service, children_of, eventually, free_port, outer_environ
+from tests.ports import free_port
+from tests.service.running import Service, children_of, eventually, outer_environ
 from ticketing.storage.ledger import COLLECTION
 
 SERVICE, BASELINE, SAME_WORKER = "service", "bare Flask", "bare Flask on the service's worker"

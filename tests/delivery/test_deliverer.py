@@ -20,7 +20,8 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from tests.concurrency.stage import booking, cancellation, opening
 from tests.damage import described, garbled, insert_strays
-from tests.service.running import eventually, free_port, outer_environ
+from tests.ports import free_port
+from tests.service.running import eventually, outer_environ
 from ticketing.app import build_services
 from ticketing.clock import SystemClock
 from ticketing.config import Config

@@ -9,7 +9,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.service.running import eventually, free_port
+from tests.ports import free_port
+from tests.service.running import eventually
 from ticketing.delivery.sender import Outcome, Sender
 
 RECEIVER = Path(__file__).parents[2] / "docs" / "receiver.py"

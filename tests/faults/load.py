@@ -163,8 +163,9 @@ class Load:
             attempt.outcome = "error:no answer"
             attempt.returned, attempt.returned_s = next(self._moments), time.monotonic()
             return attempt
-        except httpx.TransportError:
+        except httpx.TransportError as error:
             attempt.outcome, attempt.gave_up_s = "cut off", time.monotonic()
+            print(f"{kind} of {name} after {attempt.gave_up_s - attempt.invoked_s:.3f} s: {error!r}")
             return attempt
         attempt.returned, attempt.returned_s = next(self._moments), time.monotonic()
         _note(attempt, response)

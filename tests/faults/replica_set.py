@@ -13,7 +13,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, PyMongoError
 
-from tests.service.running import eventually, free_port
+from tests.ports import free_port
+from tests.service.running import eventually
 from ticketing.embedded import find_mongod
 
 NAME = "faults"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -21,6 +21,9 @@ Value = TypeVar("Value")
 
 DEADLINE_S = 60.0
 """Far above what anything here takes on a busy machine: a test that waits so long has failed."""
+
+SAID_LAST = 5_000
+"""Characters that are printed, for whoever looks into a failure."""
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP. By itself httpx reads all certificate authorities for each client: 25 ms of work."""
@@ -114,12 +117,14 @@ class Service:
         return httpx.get(self.url + path, timeout=DEADLINE_S, verify=NO_TLS)
 
     def clean_up(self) -> None:
-        """End whatever is left of it, so that a failed test does not disturb the next ones."""
+        """End whatever is left of it, so that a failed test does not disturb the next ones; print what it said."""
         for pid in self.processes():
             kill(pid)
         if self._process is not None:
             self._process.wait(DEADLINE_S)
         eventually(lambda: not self.processes())
+        if self._output_path.exists():
+            print(self.output[-SAID_LAST:])
 
     def _has_ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
@@ -164,13 +169,6 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(ask: Callable[[], Value], deadline_s: float = DEADLINE_S) -> Value:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.ports import free_port
 from tests.service.conftest import Start
-from tests.service.running import Service, eventually, free_port
+from tests.service.running import Service, eventually
 
 # What is tried runs in processes of its own: to count what this one runs tells little, and doubles its work.
 pytestmark = pytest.mark.no_cover

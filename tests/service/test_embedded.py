@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from tests.service.running import children_of, eventually, free_port, kill, outer_environ, processes_of, run
+from tests.ports import free_port
+from tests.service.running import children_of, eventually, kill, outer_environ, processes_of, run
 from ticketing import embedded, locks, tether
 from ticketing.config import Config
 from ticketing.embedded import DataFolderInUse, EmbeddedError, EmbeddedMongod, connect_or_start, find_mongod

@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_port
 from tests.service.conftest import Start
-from tests.service.running import DEADLINE_S, ROOT, eventually, free_port
+from tests.service.running import DEADLINE_S, ROOT, eventually
 
 SITE = ROOT / "docs" / "operations" / "nginx.conf"
 CREDENTIALS = ("admin", "a password for the tests")

@@ -20,6 +20,7 @@ import httpx
 import pytest
 from pymongo.database import Database
 
+from tests.ports import free_port
 from tests.service.conftest import Start
 from tests.service.running import (
     DEADLINE_S,
@@ -27,7 +28,6 @@ from tests.service.running import (
     Service,
     children_of,
     eventually,
-    free_port,
     kill,
     processes_of,
     run,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
+import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +21,9 @@ import httpx
 import pytest
 
 from tests.service.conftest import Start
-from tests.service.running import DEADLINE_S, NO_TLS, ROOT, eventually
+from tests.service.running import DEADLINE_S, NO_TLS, ROOT, children_of, eventually
 from ticketing.config import Config
+from ticketing.listeners import let_nobody_in
 
 pytestmark = pytest.mark.usefixtures("measured_processes")
 
@@ -60,6 +66,65 @@ class TestTheQueueOfTheKernel:
         finished = close_a_server_with_callers("rudely")
         assert finished.stdout == ""
         assert "ConnectionResetError" in finished.stderr
+
+
+def connect(port: int) -> socket.socket | None:
+    """A connection, with a request sent; or nothing where nobody is let in. On one machine that takes no time."""
+    newcomer = socket.socket()
+    newcomer.setblocking(False)
+    newcomer.connect_ex(("127.0.0.1", port))
+    if not select.select([], [newcomer], [], 0.2)[1]:
+        newcomer.close()
+        return None
+    newcomer.setblocking(True)
+    newcomer.settimeout(DEADLINE_S)
+    newcomer.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+    return newcomer
+
+
+class TestTheLastCall:
+    """Who comes between the last look into the queue and the closing of the listener would be reset."""
+
+    def test_nobody_gets_in_after_it_and_who_was_in_is_accepted(self) -> None:
+        """He asks again by himself, a second later, and is refused."""
+        with socket.create_server(("127.0.0.1", 0)) as listener, closing(socket.socket()) as late:
+            address = listener.getsockname()
+            with socket.create_connection(address) as early:
+                let_nobody_in(listener)
+                late.setblocking(False)
+                assert late.connect_ex(address) == errno.EINPROGRESS
+                early.sendall(b"hello")
+                with listener.accept()[0] as accepted:
+                    assert accepted.recv(100) == b"hello"
+            listener.close()
+            late_is = eventually(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+            assert late_is == errno.ECONNREFUSED
+
+    def test_without_it_he_is_reset(self) -> None:
+        """The control."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            late = connect(listener.getsockname()[1])
+        assert late is not None
+        with late, pytest.raises(ConnectionResetError):
+            late.recv(100)
+
+    def test_a_stop_begins_with_it(self, make_lean_service: Start) -> None:
+        """The worker is frozen, so nobody looks into the queue: who gets in until gunicorn stops is answered later."""
+        service = make_lean_service().start().wait_until_serving()
+        gunicorn_pid = json.loads((service.folder / "var" / "service.json").read_text())["gunicorn_pid"]
+        (worker_pid,) = children_of(gunicorn_pid)
+        os.kill(worker_pid, signal.SIGSTOP)
+        early = [connect(service.port)]
+        service.terminate()
+        while (newcomer := connect(service.port)) is not None:
+            early.append(newcomer)
+            assert len(early) < 300, "newcomers are let in to the end"
+        os.kill(worker_pid, signal.SIGCONT)
+        for connection in early:
+            assert connection is not None
+            with connection:
+                assert connection.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert service.wait() == 0
 
 
 # Loaded by every Python with it on its path: who is forked waits for as long as the file "hold" is there.
