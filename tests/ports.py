@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import socket
 
 # Below those that the kernel gives away by itself (ip(7): from 32768 on), so that between the choice and the start of
@@ -12,7 +13,7 @@ import socket
 _FIRST, _LAST, _PROCESSES = 12_000, 32_000, 20
 _OF_EACH = (_LAST - _FIRST) // _PROCESSES
 _mine = _FIRST + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES * _OF_EACH
-_begin = os.getpid() % _OF_EACH
+_begin = random.SystemRandom().randrange(_OF_EACH)
 _numbers = itertools.cycle(_mine + (_begin + number) % _OF_EACH for number in range(_OF_EACH))
 
 

@@ -21,6 +21,7 @@ from ticketing import succession as _succession
 from ticketing.config import Config as _Config
 from ticketing.embedded import EmbeddedError, connect_or_start
 from ticketing.event_table import SUFFIX as _EVENTS_SUFFIX
+from ticketing.listeners import NOTE as _LISTENING
 from ticketing.listeners import let_nobody_in as _let_nobody_in
 from ticketing.logs import configure_logging
 from ticketing.storage.recent import share as _share_commits
@@ -137,6 +138,11 @@ def on_starting(server: Any) -> None:
             file.unlink()
     except OSError as error:
         sys.exit(f"Error: The folder {_metrics_folder}, below DATA_DIR, cannot be used: {error.strerror}.")
+
+
+def when_ready(server: Any) -> None:
+    """gunicorn listens, and not somebody else at its address: `serve` looks for this."""
+    _Path(_config.data_dir, _LISTENING).write_text(str(server.pid))
 
 
 def _last_call_before(stop: _Callable[..., None], server: Any) -> _Callable[..., None]:

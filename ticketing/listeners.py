@@ -1,4 +1,4 @@
-"""The end of a listener, without a reset.
+"""The end of a listener, without a reset, and a word at its beginning.
 
 The kernel completes connections by itself, and their clients send at once; whoever has not been accepted when the last
 process closes the listener is reset, his request lost. To accept until nobody waits is not enough: the next may come
@@ -10,6 +10,9 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+
+NOTE = "listening"
+"""The file in the data folder in which gunicorn writes its process id when it listens."""
 
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h of Linux; Python does not name it
 

@@ -34,7 +34,7 @@ import pymongo
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from ticketing import tether
+from ticketing import listeners, tether
 from ticketing.config import SECRET_PLACEHOLDER, Config
 from ticketing.embedded import EmbeddedMongod
 from ticketing.errors import ConfigError
@@ -237,11 +237,16 @@ class Supervisor:
                 return status if status >= 0 else 128 - status
             if self._mongod is not None and not self._mongod.is_running():
                 self._restart_mongod(self._mongod)
-            if not self._announced and _answers(self._config):
+            if not self._announced and self._listens() and _answers(self._config):
                 self._announced = True
                 _say(f"serving at {_url(self._config)} (documentation: {_url(self._config)}/docs). Try:")
                 _say(f"  {curl_line(self._config, DOTENV)}")
         return 0
+
+    def _listens(self) -> bool:
+        """Whether gunicorn does. It tries for seconds where somebody came before it, who may answer in its place."""
+        note = Path(self._config.data_dir, listeners.NOTE)
+        return self._gunicorn is not None and note.exists() and note.read_text() == str(self._gunicorn.pid)
 
     def _handle_signals(self, patience_s: float = 0.0) -> bool:
         """Wait for a signal, act on all that came; return whether one, now or before, means to stop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,32 @@ def mongod_pid_of(service: Service) -> int:
 
 def gunicorn_pid_of(service: Service) -> int:
     return int(note_of(service, "service")["gunicorn_pid"])
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    """Says that all is well, whatever it is asked."""
+
+    def do_GET(self) -> None:
+        """200."""
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def healthy_server(port: int) -> Iterator[None]:
+    """Somebody on a port who answers as a service in good health does."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Healthy) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class TestAFirstRun:
@@ -301,6 +329,18 @@ class TestWhatKeepsItFromStarting:
         assert finished.returncode == 1
         assert re.fullmatch(f"ticketing: Cannot listen on .*PORT {port}: .*\n", finished.stderr)
         assert processes_of(folder) == []
+
+    def test_somebody_who_takes_the_port_meanwhile_is_not_taken_for_the_service(
+        self, make_lean_service: Start
+    ) -> None:
+        """He may even answer as the service does. Here gunicorn cannot listen where it is told to."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            bind = f"127.0.0.1:{taken.getsockname()[1]}"
+            service = make_lean_service(GUNICORN_CMD_ARGS=f"--bind {bind}").start()
+            service.wait_until_output_has("Connection in use")
+            with healthy_server(service.port):
+                assert service.wait() == 1
+        assert "serving at" not in service.output
 
     def test_a_mongod_of_somebody_else_on_the_data_folder(self, folder: Path, other_mongod: int) -> None:
         """It is neither used nor stopped."""
