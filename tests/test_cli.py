@@ -212,6 +212,28 @@ def test_an_export_can_be_imported_elsewhere(
     assert result.stdout.startswith("Imported 0 commits, 8 were there already.\n")
 
 
+def test_an_import_writes_the_segments_of_long_ledgers(
+    app: Flask, elsewhere: Flask, database: Database[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that are sound and long, so that the first worker that meets them has less to read."""
+    monkeypatch.setattr("ticketing.cli.ledger.BEHIND_MAX", 7)
+    monkeypatch.setattr("ticketing.storage.segments.SEGMENT_SIZE", 4)
+    short = Rehearsal(1, "opera")
+    for play in (concert("concert-2027"), concert("damaged"), short):
+        database["ledger"].insert_many(
+            with_checksum(commit_document(play.event_id, [part], b"n" * 16)) for part in play.transitions
+        )
+    file = tmp_path / "ledger.jsonl"
+    run(app, "ledger", "export", str(file))
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if "damaged:000000000007" not in line))
+    run(elsewhere, "ledger", "import", str(file))
+    segments = elsewhere.extensions[EXTENSION].database["segments"]
+    written = [(each["event_id"], each["first"], each["last"]) for each in segments.find(sort=[("_id", 1)])]
+    assert written[0][:2] == ("concert-2027", 1)
+    assert {event_id for event_id, _, _ in written} == {"concert-2027"}
+
+
 @pytest.mark.parametrize("dash", [["-"], []])
 def test_an_export_can_be_piped(
     app: Flask, elsewhere: Flask, database: Database[Document], dash: list[str]

@@ -34,6 +34,12 @@ class Segments(Protocol):
         """Write the next segment of an event. False: there is not enough for one."""
 
 
+def extend_fully(segments: Segments, event_id: str, clock: Clock) -> None:
+    """Write all segments of an event that there is enough for. Raises `StorageUnavailable`."""
+    while segments.extend(event_id, clock.monotonic() + EXTEND_S):
+        pass
+
+
 class Compactor:
     """Follows the events of a worker. Thread-safe. It does nothing before `start`, and ends soon after `stop`."""
 

@@ -46,6 +46,7 @@ from werkzeug.security import check_password_hash, generate_password_hash  # noq
 from ticketing import manager as manager_module  # noqa: E402
 from ticketing.accounts import Accounts  # noqa: E402
 from ticketing.clock import SystemClock  # noqa: E402
+from ticketing.compactor import extend_fully  # noqa: E402
 from ticketing.domain.accounts import Account, Role  # noqa: E402
 from ticketing.delivery.deliverer import Deliverer  # noqa: E402
 from ticketing.delivery.sender import Sender  # noqa: E402
@@ -288,20 +289,11 @@ def cold(bench: Bench) -> None:
             cold_touch(bench, f"e{number}", count, f"{name}, in segments")
 
 
-class Hurried(SystemClock):
-    """Leaves no time to others."""
-
-    def sleep(self, seconds: float) -> None:
-        """Go on at once."""
-
-
 def with_segments(database: Any, event_id: str) -> None:
     """Write the segments of an event, as a worker does that has met it, but all at once."""
-    ledger, clock = ledger_collection(database), Hurried()
-    segments = Segments(segment_collection(database), ledger, clock)
+    segments = Segments(segment_collection(database), ledger_collection(database), SystemClock(), share=1)
     began = time.process_time()
-    while segments.extend(event_id, clock.monotonic() + 60):
-        pass
+    extend_fully(segments, event_id, SystemClock())
     detail(f"then its segments are written, in {time.process_time() - began:.2f} s of a processor")
 
 

@@ -11,10 +11,12 @@ import click
 from flask.cli import AppGroup
 
 from ..audit import EventReport, audit
+from ..compactor import BEHIND_MAX, extend_fully
 from ..services import services
 from ..storage.archive import Document, export_lines, export_query, import_lines, names_again
 from ..storage.ledger import ledger_collection
 from ..storage.schema import create_indexes_and_views
+from ..storage.segments import Segments, segment_collection
 from .terminal import EXIT_FINDINGS, counted, fail, json_option, print_json, progress, say, storage, whole_file
 
 ledger_commands = AppGroup("ledger", help="Check the ledgers, and carry them to another place.")
@@ -69,7 +71,7 @@ def export(file: str, event_id: str | None) -> None:
 @ledger_commands.command("import")
 @click.argument("file", default="-", type=click.File("rb"))
 def import_(file: IO[bytes]) -> None:
-    """Bring ledgers in, and verify all that are there.
+    """Bring ledgers in, verify all that are there, and write the segments of long ones.
 
     FILE was made by `ledger export`. It is standard input unless named, and `-` is that too. Stop the service first.
     Makes the indexes and views as `init-db` does. Nothing is ever overwritten: a commit that is there already is left
@@ -95,7 +97,9 @@ def import_(file: IO[bytes]) -> None:
         click.echo(f"Imported {counted(imported.written, 'commit')}, {imported.present} were there already.")
         if imported.pseudonymous:
             click.echo(f"In {imported.pseudonymous} of these names were erased since.")
-        is_unsound = _verify(None, watched=lambda commits: names_again(commits, findings.of("erase again")))
+        long: list[str] = []
+        is_unsound = _verify(None, watched=lambda commits: names_again(commits, findings.of("erase again")), long=long)
+        _write_segments(long)
     sys.exit(EXIT_FINDINGS if is_unsound or findings.count else 0)
 
 
@@ -115,12 +119,22 @@ class _Findings:
         return tell
 
 
+def _write_segments(event_ids: list[str]) -> None:
+    """The first worker that meets these events has less to read then."""
+    database, clock = services().database, services().clock
+    segments = Segments(segment_collection(database), ledger_collection(database), clock, share=1)
+    for event_id in progress(event_ids, "segments of long ledgers", len(event_ids)):
+        extend_fully(segments, event_id, clock)
+
+
 def _verify(
     event_id: str | None,
     as_json: bool = False,
     watched: Callable[[Iterable[Document]], Iterable[Document]] = iter,
+    long: list[str] | None = None,
 ) -> int:
-    """Print what `verify` prints. The number of findings. `watched` passes the commits on."""
+    """Print what `verify` prints. The number of findings. `watched` passes the commits on; to `long` are added the ids
+    of sound events with a long ledger."""
     database = services().database
     count = ledger_collection(database).count_documents(export_query(event_id))
     events = transitions = findings = 0
@@ -132,6 +146,8 @@ def _verify(
         events += 1
         transitions += report.transitions
         findings += len(report.findings) + report.findings_left_out
+        if long is not None and not report.findings and report.transitions >= BEHIND_MAX:
+            long.append(report.event_id)
     if event_id is not None and not events:
         fail(f"There is no event {event_id!r}.")
     if not as_json:

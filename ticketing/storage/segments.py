@@ -4,7 +4,7 @@ A commit is made to be appended. It holds a few bookings, each a document in a d
 most of what a worker does that reads hundreds of thousands. A segment holds the transitions of many commits in a row:
 
     {"_id": "concert-2027:000000002003", "format": 1, "event_id": "concert-2027", "first": 1, "last": 2003,
-     "commits": Binary(the checksums of its commits, 4 bytes each),
+     "commits": [the checksum of each of its commits],
      "parts": [the transitions, see columns.py],
      "checksum": Binary(4 bytes)}
 
@@ -54,7 +54,8 @@ SEGMENT_SIZE = 2_000
 EVENT_SIZE = 150  # an event's details take up to 20 KB
 PAGE_SIZE = 400  # is read at once to make one
 
-# There is no hurry. With half of its time for that a worker kept others waiting, and lost 9 % of its commits meanwhile.
+# The part of the time in which a worker makes them. There is no hurry: with a half it kept others waiting, and lost 9 %
+# of its commits meanwhile.
 SHARE = 0.1
 
 
@@ -73,13 +74,17 @@ def segment_collection(database: Database[Document]) -> Collection[Document]:
 class Segments:
     """The segments of all events. Safe to share between threads.
 
-    A `deadline` is a time on the clock's `monotonic()`. Past it every method raises `StorageUnavailable`.
+    A `deadline` is a time on the clock's `monotonic()`. Past it every method raises `StorageUnavailable`. `share` is
+    the part of the time in which it makes them, while others wait: 1 where nobody does.
     """
 
-    def __init__(self, collection: Collection[Document], ledger: Collection[Document], clock: Clock) -> None:
+    def __init__(
+        self, collection: Collection[Document], ledger: Collection[Document], clock: Clock, share: float = SHARE
+    ) -> None:
         self._collection = collection
         self._ledger = ledger
         self._clock = clock
+        self._share = share
 
     def after(self, event_id: str, version: int, after_id: str, deadline: float) -> Iterator[Segment]:
         """What follows a version, a segment at a time, as far as there are any that count.
@@ -184,7 +189,7 @@ class Segments:
             left = left.after(page[-1])
             # As many as have room in a page, and in what is left, when they hold as much as those so far.
             count = min(2 * count, 1 + min(PAGE_SIZE, SEGMENT_SIZE - size) * len(commits) // size)
-            self._clock.sleep(max(TURN_S, (self._clock.monotonic() - began_s) * (1 / SHARE - 1)))
+            self._clock.sleep(max(TURN_S, (self._clock.monotonic() - began_s) * (1 / self._share - 1)))
         return commits
 
     def _retried(self, call: Callable[[], T], deadline: float) -> T:
