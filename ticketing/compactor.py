@@ -1,7 +1,7 @@
 """Compactor: writes the segments of long ledgers, beside everything else that a worker does.
 
-From segments a worker that meets a crowded event for the first time, after a reload as after a crash, reads it several
-times as fast. Nothing waits for them, and nothing is lost without them.
+From segments a worker that meets a crowded event for the first time, after a reload as after a crash, reads it in some
+half of the time. Nothing waits for them, and nothing is lost without them.
 """
 
 from __future__ import annotations

@@ -17,12 +17,11 @@ from typing import Any
 from gunicorn.glogging import Logger as _GunicornLogger
 
 from ticketing import http_errors as _http_errors
+from ticketing import listeners as _listeners
 from ticketing import succession as _succession
 from ticketing.config import Config as _Config
 from ticketing.embedded import EmbeddedError, connect_or_start
 from ticketing.event_table import SUFFIX as _EVENTS_SUFFIX
-from ticketing.listeners import NOTE as _LISTENING
-from ticketing.listeners import let_nobody_in as _let_nobody_in
 from ticketing.logs import configure_logging
 from ticketing.storage.recent import share as _share_commits
 from ticketing.turns import share as _share_turns
@@ -141,18 +140,20 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """gunicorn listens, and not somebody else at its address: `serve` looks for this."""
-    _Path(_config.data_dir, _LISTENING).write_text(str(server.pid))
+    """Tell who started it."""
+    _listeners.say_it_listens()
 
 
 def _last_call_before(stop: _Callable[..., None], server: Any) -> _Callable[..., None]:
     """gunicorn's stop, which closes its listeners and then tells the workers: before that, nobody new comes in."""
 
     def stop_after_last_call(*args: Any, **kwargs: Any) -> None:
-        # Where another gunicorn goes on with them (USR2), or systemd, somebody will take who comes.
-        if server.reexec_pid == server.master_pid == 0 and not server.systemd:
+        # A listener of somebody else (systemd's, fd://), or of another gunicorn too (USR2), may go on.
+        is_ours = all(isinstance(address, tuple) for address in server.cfg.address) and not server.systemd
+        if is_ours and server.reexec_pid == server.master_pid == 0:
             for listener in server.LISTENERS:
-                _let_nobody_in(listener.sock)
+                _listeners.let_nobody_in(listener.sock)
+        _succession.end()
         stop(*args, **kwargs)
 
     return stop_after_last_call

@@ -1,4 +1,4 @@
-"""The end of a listener, without a reset, and a word at its beginning.
+"""What is said when a listener is there, and how it ends without a reset.
 
 The kernel completes connections by itself, and their clients send at once; whoever has not been accepted when the last
 process closes the listener is reset, his request lost. To accept until nobody waits is not enough: the next may come
@@ -8,11 +8,17 @@ between the last look and the closing. So nobody new is let in first.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
 
-NOTE = "listening"
-"""The file in the data folder in which gunicorn writes its process id when it listens."""
+HANDSHAKE_S = 0.5
+"""How long whoever has begun a connection has to complete it: longer than the way around the world and back takes."""
+
+WORD_FD = "TICKETING_WORD_FD"
+"""In the environment of gunicorn, the descriptor of a pipe for `say_it_listens`, if somebody wants to hear it."""
+
+_WORD = b"\n"
 
 SO_ATTACH_FILTER = 26  # asm-generic/socket.h of Linux; Python does not name it
 
@@ -28,6 +34,22 @@ _DROP_THOSE_WITH_SYN = b"".join(
         (0x06, 0, 0, 0xFFFFFFFF),  # keep all of it
     )
 )
+
+
+def say_it_listens() -> None:
+    """In gunicorn: it does, and not somebody else at its address."""
+    word = os.environ.pop(WORD_FD, None)
+    if word is not None:
+        os.write(int(word), _WORD)
+        os.close(int(word))
+
+
+def it_listens(heard: int) -> bool:
+    """What the other end of the pipe says. Wait for nothing: it does not block."""
+    try:
+        return os.read(heard, 1) == _WORD
+    except BlockingIOError:
+        return False
 
 
 def let_nobody_in(listener: socket.socket) -> None:

@@ -34,10 +34,11 @@ import pymongo
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from ticketing import listeners, tether
+from ticketing import tether
 from ticketing.config import SECRET_PLACEHOLDER, Config
 from ticketing.embedded import EmbeddedMongod
 from ticketing.errors import ConfigError
+from ticketing.listeners import WORD_FD, it_listens
 from ticketing.locks import FolderLock, is_locked, lock_for_children
 from ticketing.logs import configure_logging
 from ticketing.storage.schema import create_indexes_and_views
@@ -138,6 +139,8 @@ class Supervisor:
         self._mongod: EmbeddedMongod | None = None
         self._mongod_deaths_s: list[float] = []
         self._gunicorn: subprocess.Popen[bytes] | None = None
+        self._word = -1  # the pipe through which gunicorn says that it listens
+        self._listens = False
         self._announced = False
 
     def run(self) -> int:
@@ -219,10 +222,14 @@ class Supervisor:
 
     def _start_gunicorn(self) -> None:
         lock = lock_for_children(self._gunicorn_lock_path)
+        self._word, said = os.pipe()
+        os.set_blocking(self._word, False)
+        os.environ[WORD_FD] = str(said)
         try:
-            self._gunicorn = tether.start(GUNICORN, inherited=[lock])
+            self._gunicorn = tether.start(GUNICORN, inherited=[lock, said])
         finally:
             os.close(lock)
+            os.close(said)
         self._write_note()
 
     # Watching
@@ -237,16 +244,13 @@ class Supervisor:
                 return status if status >= 0 else 128 - status
             if self._mongod is not None and not self._mongod.is_running():
                 self._restart_mongod(self._mongod)
-            if not self._announced and self._listens() and _answers(self._config):
+            # gunicorn tries for seconds to listen where somebody came before it, who may answer in its place.
+            self._listens = self._listens or it_listens(self._word)
+            if not self._announced and self._listens and _answers(self._config):
                 self._announced = True
                 _say(f"serving at {_url(self._config)} (documentation: {_url(self._config)}/docs). Try:")
                 _say(f"  {curl_line(self._config, DOTENV)}")
         return 0
-
-    def _listens(self) -> bool:
-        """Whether gunicorn does. It tries for seconds where somebody came before it, who may answer in its place."""
-        note = Path(self._config.data_dir, listeners.NOTE)
-        return self._gunicorn is not None and note.exists() and note.read_text() == str(self._gunicorn.pid)
 
     def _handle_signals(self, patience_s: float = 0.0) -> bool:
         """Wait for a signal, act on all that came; return whether one, now or before, means to stop."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import mmap
 import struct
 
-# Generations count from 0, with each reload: the last one that was begun, and the last one that serves.
-_BEGUN, _SERVING = 0, 8
+# Generations count from 0, with each reload: the last one that was begun, and the last one that serves. Then whether it
+# is all over.
+_BEGUN, _SERVING, _ENDED = 0, 8, 16
 _NUMBER = struct.Struct("<Q")
 
 _page: mmap.mmap | None = None
@@ -36,9 +37,14 @@ def note_serving() -> None:
     _write(_SERVING, _mine)
 
 
+def end() -> None:
+    """In the process that forks the workers: it forks no more."""
+    _write(_ENDED, 1)
+
+
 def is_followed() -> bool:
-    """Whether others have been begun in the place of this worker, and none of them serves yet."""
-    return _read(_BEGUN) > max(_mine, _read(_SERVING))
+    """Whether others have been begun in the place of this worker, and none of them serves yet, but one of them may."""
+    return not _read(_ENDED) and _read(_BEGUN) > max(_mine, _read(_SERVING))
 
 
 def _write(place: int, number: int) -> None:

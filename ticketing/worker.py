@@ -26,6 +26,7 @@ from gunicorn.http import message, wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 from . import succession
+from .listeners import HANDSHAKE_S
 from .services import services
 
 LAST_REQUEST_S = 1.0
@@ -75,6 +76,7 @@ class Worker(GeventWorker):
             self.notify()
             gevent.sleep(POLL_S)
         self._wait_for_followers()
+        gevent.sleep(HANDSHAKE_S)  # at a stop nobody new is let in by now: these are the last ones
         for server in servers:
             _accept_the_rest(server)
         parts.end()
@@ -200,11 +202,7 @@ def _ip_in_allow_list(address: str, allowed: Sequence[str], networks: Sequence[A
 
 
 def _accept_the_rest(server: StreamServer) -> None:
-    """Take what waits in the kernel's queue, which closing the listener would reset, then close it.
-
-    At a stop nobody new comes in by now, see `listeners`.
-    """
-    gevent.sleep(POLL_S)  # for connections that are only half made
+    """Take what waits in the kernel's queue, which closing the listener would reset, then close it."""
     server.stop_accepting()
     while accepted := server.do_read():
         server.do_handle(*accepted)

@@ -20,7 +20,11 @@ def an_order(event_id: str, user_id: str) -> dict[str, Any]:
         "order_id": f"{event_id}.fLkwiTD0mRFuvTYBjYQGIA",
         "event_id": event_id,
         "user_id": user_id,
+        "ticket_type": "general",
         "quantity": 1,
+        "unit_price": "0.00",
+        "total_price": "0.00",
+        "currency": None,
         "status": "confirmed",
         "waiting_position": None,
         "created_at": AT,
@@ -57,6 +61,19 @@ def status(event_id: str) -> Any:
         "held_tickets": 0,
         "waiting_list_count": 0,
         "version": 1_001,
+        "ticket_types": [
+            {
+                "code": "general",
+                "name": "General admission",
+                "price": "0.00",
+                "currency": None,
+                "total_tickets": 1_000_000,
+                "available_tickets": 999_000,
+                "booked_tickets": 1_000,
+                "held_tickets": 0,
+                "waiting_list_count": 0,
+            }
+        ],
     }
 
 

@@ -45,7 +45,7 @@ function requests.status()
   return wrk.format("GET", "/status/" .. next_event())
 end
 
--- The prepared orders are numbered from 0: see prepare.py.
+-- The prepared orders are numbered from 1: see prepare.py.
 function requests.position()
   local event = next_event()
   return wrk.format("GET", string.format("/orders/%s.%022d", event, math.random(1, 100000)))

@@ -55,7 +55,7 @@ class Run:
         peak_mb: float,
     ) -> Run:
         """A run from what wrk said of it, and what had been used before and after it."""
-        commits, inserts = after.commits - before.commits, after.inserts - before.inserts
+        commits, lost = after.commits - before.commits, after.lost - before.lost
         transitions = after.transitions - before.transitions
 
         worked_s = [now - then for now, then in zip(after.workers_cpu_s, before.workers_cpu_s, strict=True)]
@@ -79,15 +79,14 @@ class Run:
             wrk_cpu_ms=a_request(1e3 * outcome.wrk_cpu_s),
             reads=a_request(after.reads - before.reads),
             batch=round(transitions / commits, 1) if commits else None,
-            # The two are counted a moment apart: nearly none lost may look like fewer than none.
-            lost=max(0.0, round(1 - commits / inserts, 3)) if commits else None,
+            lost=round(lost / (commits + lost), 3) if commits else None,
             peak_mb=peak_mb,
         )
 
     def __str__(self) -> str:
         return (
             f"{self.round} {self.subject:<12} {self.connections:>4} {self.target:<34} {self.requests_per_s:>8,.0f}/s "
-            f"p50 {self.p50_ms:.1f} p99 {self.p99_ms:.1f} ms, CPU {self.cpu_ms:.3f} + {self.mongod_cpu_ms:.3f} ms, "
+            f"p50 {self.p50_ms:.1f} p99 {self.p99_ms:.1f} ms, CPU {self.cpu_ms:.3f} + {self.mongod_cpu_ms:.3f} + {self.wrk_cpu_ms:.3f} ms, "
             f"busiest {self.busiest:.0%}, reads {self.reads}, batch {self.batch}, lost {self.lost}, {self.peak_mb} MB"
         )
 
@@ -142,7 +141,7 @@ def table(results: Results) -> str:
     """Medians over the rounds, and the extremes of what counts, as Markdown."""
     head = (
         "| Subject | Connections | Requests a second | Of bare Flask | On the same worker | p50, p99 (ms) | "
-        "CPU a request: gunicorn, mongod (ms) | A commit holds, lost | Peak of a worker (MB) |"
+        "CPU a request: gunicorn, mongod, wrk (ms) | A commit holds, lost | Peak of a worker (MB) |"
     )
     return "\n".join([head, "| --- " * 9 + "|", *(_row(results, case) for case in results.cases())])
 
@@ -173,7 +172,7 @@ def _row(results: Results, case: tuple[str, int]) -> str:
         _range(results.ratios(case)),
         _range(results.ratios(case, SAME_WORKER)),
         f"{middle('p50_ms'):.1f}, {middle('p99_ms'):.1f}",
-        f"{middle('cpu_ms'):.2f}, {middle('mongod_cpu_ms'):.2f}",
+        f"{middle('cpu_ms'):.2f}, {middle('mongod_cpu_ms'):.2f}, {middle('wrk_cpu_ms'):.2f}",
         commits,
         f"{max(run.peak_mb for run in runs):.0f}",
     ]

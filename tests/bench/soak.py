@@ -32,7 +32,7 @@ from . import clients
 from .trend import trend_of
 
 CREDENTIALS = ("admin", "a password for the soak")
-STATE_ORDERS_MAX = 60_000  # reached within some minutes
+STATE_ORDERS_MAX = 250_000  # those of two events at once, and reached within some minutes
 EVENT_EVERY_S = 60.0  # time for ledgers that have segments
 TICKETS = 2_000  # fewer than are asked for: the line grows, and cancellations promote
 CLIENT_PROCESSES, CLIENTS_EACH = 2, 12

@@ -75,7 +75,7 @@ class Usage:
     mongod_cpu_s: float
     commits: int  # in the ledgers
     transitions: int  # in them
-    inserts: int  # that were tried
+    lost: int  # commits whose place in the ledger another worker had taken
     reads: int
 
 
@@ -180,9 +180,15 @@ class Stack:
             mongod_cpu_s=cpu_s(self._mongod_pid),
             commits=held["commits"],
             transitions=held["transitions"],
-            inserts=counters["insert"],
+            lost=self._lost_races(),
             reads=counters["query"],
         )
+
+    def _lost_races(self) -> int:
+        """As the service counts them: MongoDB's own count has what else is inserted, segments too."""
+        lines = httpx.get(f"{self.urls[SERVICE]}/metrics", timeout=15).text.splitlines()
+        (line,) = (line for line in lines if line.startswith("ticketing_lost_races_total "))
+        return int(float(line.partition(" ")[2]))
 
     def reset_peaks(self, target: str) -> None:
         """Let the peaks of memory begin anew."""

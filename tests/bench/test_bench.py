@@ -7,12 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.service.running import DEADLINE_S, ROOT
 
-from . import report, stack
+from . import baseline, report, stack
 from .__main__ import fair, main
 from .report import Results, Run, compare, record, table
 from .stack import BASELINE, SAME_WORKER, SERVICE, BenchError
@@ -61,6 +62,32 @@ def test_the_ratio_is_that_of_a_round() -> None:
     (row,) = table(results).splitlines()[2:]
     assert "**0.50** (0.40 to 0.60) | **0.40** (0.32 to 0.48)" in row
     assert "| 200 |" in row and "10.0, 25%" in row
+
+
+def names_in(answer: Any) -> Any:
+    """What is named in JSON, without what it is."""
+    if isinstance(answer, dict):
+        return {name: names_in(value) for name, value in answer.items()}
+    return [names_in(answer[0])] if isinstance(answer, list) and answer else type(answer).__name__
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "filled", "status"),
+    [
+        ("post", "/book", "/book", "201"),
+        ("post", "/cancel", "/cancel", "200"),
+        ("get", "/status/{event_id}", "/status/concert", "200"),
+        ("get", "/orders/{order_id}", "/orders/concert.1", "200"),
+    ],
+)
+def test_the_baseline_answers_the_same_json(method: str, path: str, filled: str, status: str) -> None:
+    """As the service, by the examples that were recorded of it."""
+    operation = json.loads((ROOT / "docs" / "openapi.json").read_text())["paths"][path][method]
+    examples = operation["responses"][status]["content"]["application/json"]["examples"].values()
+    body = {"event_id": "concert", "user_id": "ada"} if method == "post" else None
+    answer = baseline.app.test_client().open(filled, method=method.upper(), json=body)
+    assert answer.status_code == int(status)
+    assert names_in(answer.json) == names_in(next(iter(examples))["value"])
 
 
 def test_a_baseline_on_one_core_is_measured_again() -> None:
