@@ -86,7 +86,8 @@ class Run:
     def __str__(self) -> str:
         return (
             f"{self.round} {self.subject:<12} {self.connections:>4} {self.target:<34} {self.requests_per_s:>8,.0f}/s "
-            f"p50 {self.p50_ms:.1f} p99 {self.p99_ms:.1f} ms, CPU {self.cpu_ms:.3f} + {self.mongod_cpu_ms:.3f} + {self.wrk_cpu_ms:.3f} ms, "
+            f"p50 {self.p50_ms:.1f} p99 {self.p99_ms:.1f} ms, CPU {self.cpu_ms:.3f} + {self.mongod_cpu_ms:.3f} + "
+            f"{self.wrk_cpu_ms:.3f} ms, "
             f"busiest {self.busiest:.0%}, reads {self.reads}, batch {self.batch}, lost {self.lost}, {self.peak_mb} MB"
         )
 

@@ -193,7 +193,8 @@ def verify(service: Service) -> list[str]:
         segments = client["ticketing"]["segments"].estimated_document_count()
     findings = [f"{report.event_id}: {finding}" for report in reports for finding in report.findings]
     transitions = sum(report.transitions for report in reports)
-    print(f"{len(reports)} events, {transitions} transitions in their ledgers, {segments} segments of them: {len(findings)} findings")
+    print(f"{len(reports)} events, {transitions} transitions in their ledgers: {len(findings)} findings")
+    print(f"{segments} segments of them")
     print(f"a worker keeps {STATE_ORDERS_MAX} orders in memory; {sum(each.orders for each in reports)} were made")
     return findings
 
