@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Protocol
 
 from .clock import Clock, Signal, tries
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 # Else all of them would wait for a whole deadline again and again, and on system threads keep others from having one.
 PROBE_EVERY_S = 1.0
 PROBE_DEADLINE_S = 3.0
+
+# A storage that did not answer within less may be sound: whoever had so little time left says nothing of it.
+JUDGED_AFTER_S = 1.0
 
 # An event whose ledger is damaged is refused from memory for so long, for to see the damage takes all of the ledger,
 # twice. Then the next request looks again: a ledger that was repaired is served without a restart.
@@ -261,11 +265,14 @@ class TicketManager:
             self._damage[queue.event_id] = (finding, self._clock.monotonic() + DAMAGE_REMEMBERED_S)
             batch += self._emptied(queue)
 
-    def _note_storage(self, is_away: bool) -> None:
-        """After a success all are let in again. After a failure the next request tries at once, then one a second."""
+    def _note_storage(self, is_away: bool | None) -> None:
+        """After a success all are let in again. After a failure the next request tries at once, then one a second.
+
+        None: nothing is known.
+        """
         if is_away:
             self._probe_at_s = max(self._clock.monotonic(), self._probe_at_s or 0.0)
-        else:
+        elif is_away is False:
             self._probe_at_s = None
 
     def _give_up(self, queue: _EventQueue, request: _Request) -> None:
@@ -287,7 +294,8 @@ class TicketManager:
         """
         batch: list[_Request] = []
         failure: Exception = StorageUnavailable()
-        is_away, version = False, queue.state.version
+        is_away: bool | None = False
+        had_s, version = deadline - self._clock.monotonic(), queue.state.version
         try:
             if queue.is_doubted:
                 self._begin_anew(queue, deadline)
@@ -300,7 +308,8 @@ class TicketManager:
                 self._settle(queue, batch, deadline)
                 turn.version = queue.state.version
         except StorageUnavailable:
-            is_away = queue.state.version == version  # else the ledger was only too long to be read in time
+            if queue.state.version == version:  # else the ledger was only too long to be read in time
+                is_away = True if had_s >= JUDGED_AFTER_S else None
             log.warning("storage unavailable", extra={"event_id": queue.event_id, "requests": len(batch)})
         except LedgerDamaged as damage:
             failure = damage
@@ -355,8 +364,8 @@ class TicketManager:
 
     def _hand_over(self, queue: _EventQueue) -> None:
         if queue.requests:
-            # The youngest has the most time left for a storage in trouble. It answers everyone before it.
-            successor = queue.requests[-1]
+            # Whoever has the most time left for a storage in trouble. It answers all who wait.
+            successor = max(queue.requests, key=attrgetter("deadline"))
             successor.leads = True
             successor.signal.set()
         else:

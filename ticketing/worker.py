@@ -124,7 +124,11 @@ class Worker(GeventWorker):
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer a request; the head of the answer goes out with the first piece of its body."""
         joining = _Joining(sock)
-        super().handle_request(listener_name, req, joining, addr)
+        try:
+            super().handle_request(listener_name, req, joining, addr)
+        except StopIteration:  # the connection is to be closed
+            joining.flush()
+            raise
         joining.flush()
 
     @contextmanager

@@ -610,6 +610,46 @@ def test_a_probe_has_less_time_than_another_request() -> None:
     assert deadlines == [6.0, 6.0, PROBE_DEADLINE_S]
 
 
+def test_who_has_little_time_does_not_say_that_the_storage_is_away() -> None:
+    """It may be sound, and slower than that. Two more try it before the others are told at once."""
+    ledger, clock = MemoryLedger(), SteppedClock()
+    manager = TicketManager(ledger, clock)
+    manager.execute(opening())
+    ledger.appends = [StorageUnavailable()] * 3
+    with pytest.raises(StorageUnavailable):
+        manager.execute(booking("in a hurry"), within_s=0.5)
+    for user in ("the first to meet it", "the probe", "told at once"):
+        with pytest.raises(StorageUnavailable):
+            manager.execute(booking(user))
+    assert ledger.attempts == 4
+
+
+def test_the_lead_goes_to_who_has_the_most_time(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """The youngest may have little left: it was on its way for long. All are decided in the order of their arrival."""
+    gate, left_s = Gate(), list[float]()
+    append = ledger.append
+
+    def noting(state: EventState, transitions: Sequence[Transition], deadline: float) -> bool:
+        left_s.append(deadline - clock.monotonic())
+        return append(state, transitions, deadline)
+
+    ledger.append = noting  # type: ignore[method-assign]
+    ledger.appends = [gate]
+    pool.submit(manager.execute, booking("stuck"))
+    gate.wait_until_reached()
+    waiting = []
+    for user, within_s in (("first", 3.0), ("patient", 6.0), ("youngest", 1.0)):
+        waiting.append(pool.submit(manager.execute, booking(user), within_s=within_s))
+        clock.wait_until_waiting(1)
+    gate.is_open.set()
+    assert all(each.result().order is not None for each in waiting)
+    assert left_s[1] > 3.0
+    arrived = [order.user_id for order in manager.state_of("concert").orders_by_arrival()]
+    assert arrived == ["stuck", "first", "patient", "youngest"]
+
+
 class DamagedLedger(MemoryLedger):
     """A ledger from which a commit was lost, and in front of whose reads there may be a gate."""
 

@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from tests.service.conftest import Start
-from tests.service.running import DEADLINE_S, NO_TLS, ROOT, children_of, eventually
+from tests.service.running import DEADLINE_S, NO_TLS, ROOT, Service, children_of, eventually
 from ticketing.config import Config
 from ticketing.listeners import let_nobody_in
 
@@ -153,6 +153,20 @@ class TestReloading:
         (folder / "hold").unlink()
         eventually(lambda: "Worker exiting" in service.output)
         assert service.get("/healthz").status_code == 200
+
+
+class TestTheLastAnswer:
+    @pytest.mark.parametrize(
+        "request_line", ["HEAD /healthz HTTP/1.1", "OPTIONS /healthz HTTP/1.1", "GET /healthz HTTP/1.0", "GET / HTTP/1.1"]
+    )
+    def test_an_answer_comes_before_the_end_of_its_connection(
+        self, lean_service: Service, request_line: str
+    ) -> None:
+        """Also where it has no body, so that nothing follows its head."""
+        with socket.create_connection(("127.0.0.1", lean_service.port), timeout=DEADLINE_S) as connection:
+            connection.sendall(f"{request_line}\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(10_000), b""))
+        assert answer.startswith(b"HTTP/1.")
 
 
 class TestStopping:
