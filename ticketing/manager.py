@@ -17,7 +17,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Protocol
@@ -63,8 +63,8 @@ GATHER_S = 0.0001
 # A commit stays far below MongoDB's 16 MB a document, and a deciding leader yields now and then.
 BATCH_CHANGES_MAX = 5_000
 
-# After so many pages it is a long ledger, and the collector would look at its orders again and again: a fifth of the
-# time that they take.
+# After so many pages it is a long ledger: one at a time is folded, and the collector leaves it alone, which would look
+# at its orders again and again, for a fifth of the time that they take.
 SHORT_FOLD_PAGES = 3
 
 
@@ -140,6 +140,7 @@ class TicketManager:
         self._deadline_s = deadline_s
         self._state_orders_max = state_orders_max
         self._queue_length_max = queue_length_max
+        self._long_fold = threading.Lock()
         self.on_change: Callable[[str, int], None] = lambda event_id, version: None
         self.observer = Observer()
 
@@ -446,12 +447,26 @@ class TicketManager:
             with ExitStack() as long_fold:
                 for number, page in enumerate(self._ledger.read(queue.event_id, queue.state.version, deadline)):
                     if number == SHORT_FOLD_PAGES:
+                        long_fold.enter_context(self._turn_to_fold_long(deadline))
                         long_fold.enter_context(objects_that_stay())
                     folding.add(page)
         except StorageUnavailable:
             self._keep(queue, folding.state())  # the next request goes on from here
             raise
         self._keep(queue, folding.state())
+
+    @contextmanager
+    def _turn_to_fold_long(self, deadline: float) -> Iterator[None]:
+        """One long fold after the other: all at once take as long, and their orders come on top of the budget."""
+        for _ in tries(self._clock, deadline):
+            if self._long_fold.acquire(blocking=False):
+                break
+        else:
+            raise StorageUnavailable
+        try:
+            yield
+        finally:
+            self._long_fold.release()
 
     def _fold_anew(self, queue: _EventQueue, deadline: float, contradiction: LedgerContradiction) -> None:
         """Once more from the first transition, in several requests if it is long. What contradicts itself even then is

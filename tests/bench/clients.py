@@ -110,7 +110,7 @@ class _Client:
             return "cancel", "POST", "/cancel", {"order_id": order_id}, self._authorization
         if dice < 0.95:
             return "look", "GET", f"/status/{hot}", None, {}
-        if dice < 0.98:
+        if dice < 0.998:
             return "look", "GET", f"/events/{hot}/waiting-list", None, {}
         return "look", "GET", f"/status/{event_id(random.randint(0, newest))}", None, {}  # any, maybe forgotten
 

@@ -1,7 +1,7 @@
 """`python -m tests.bench.soak MINUTES`: full load for a long time, and whether the memory stays flat.
 
 Starts the service with two workers and a MongoDB of its own in a temporary folder, opens a new event every
-minute while clients book, cancel and look, and lets the workers keep so few orders that they forget events all
+15 s while clients book, cancel and look, and lets the workers keep so few orders that they forget events all
 the time. Samples go to a file of JSON lines, a plot to docs/soak.png. At the end the ledgers are audited.
 The exit status is 0 when the memory of each worker is flat, all was answered as it should be, and the ledgers are in
 order. Requests that were refused with 503 are counted and shown.
@@ -32,8 +32,8 @@ from . import clients
 from .trend import trend_of
 
 CREDENTIALS = ("admin", "a password for the soak")
-STATE_ORDERS_MAX = 250_000  # those of two events at once, and reached within some minutes
-EVENT_EVERY_S = 60.0  # time for ledgers that have segments
+STATE_ORDERS_MAX = 100_000  # those of some events, reached within some minutes
+EVENT_EVERY_S = 15.0  # some 15,000 transitions: enough for segments
 TICKETS = 2_000  # fewer than are asked for: the line grows, and cancellations promote
 CLIENT_PROCESSES, CLIENTS_EACH = 2, 12
 SAMPLE_S = 5.0

@@ -68,7 +68,8 @@ class MemoryLedger:
             if self.hidden_reads:
                 self.hidden_reads -= 1
                 commits = commits[:-1]
-            yield [part for commit in commits for part in commit if part.version > after]
+            page = [part for commit in commits for part in commit if part.version > after]
+        yield page
 
     def distrust(self, event_id: str, deadline: float) -> None:
         """There is nothing else that says the same."""

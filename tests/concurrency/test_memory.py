@@ -10,7 +10,7 @@ import pytest
 from tests.domain.rehearsal import observed
 from ticketing.domain.model import Transition
 from ticketing.errors import LedgerDamaged, StorageUnavailable
-from ticketing.manager import TicketManager
+from ticketing.manager import SHORT_FOLD_PAGES, TicketManager
 
 from .stage import Gate, LossyLedger, WatchedClock, assert_nothing_is_left_behind, booking, opening
 
@@ -137,4 +137,45 @@ def test_damage_in_a_ledger_too_long_for_one_deadline_is_found(clock: WatchedClo
     assert outcomes[:3] == [StorageUnavailable] * 3
     assert outcomes[-1] is LedgerDamaged
     assert [place for _, place in ledger.reads].count(0) == 2
+    assert_nothing_is_left_behind(manager)
+
+
+class CountingLedger(InterruptedLedger):
+    """Counts the reads that are far along at once. Who gets there stops at the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.far, self.far_at_most = 0, 0
+
+    def read(self, event_id: str, after: int, deadline: float) -> Iterator[list[Transition]]:
+        is_far = False
+        for number, page in enumerate(super().read(event_id, after, deadline)):
+            if number == SHORT_FOLD_PAGES + 1:
+                is_far = True
+                self.far += 1
+                self.far_at_most = max(self.far_at_most, self.far)
+                self.gate.pass_through()
+            yield page
+        self.far -= is_far
+
+
+def test_long_ledgers_are_folded_one_at_a_time(clock: WatchedClock, pool: ThreadPoolExecutor) -> None:
+    """What all of them take would come on top of the budget. Who waits in vain goes on from what he has."""
+    ledger = CountingLedger()
+    ledger.gate.is_open.set()
+    managed(ledger, clock, events_kept=5)
+    ledger.gate.is_open.clear()
+    ledger.gate.reached.clear()
+    ledger.far = ledger.far_at_most = 0
+    manager = TicketManager(ledger, clock)
+    first = pool.submit(manager.state_of, "a")
+    ledger.gate.wait_until_reached()
+    with pytest.raises(StorageUnavailable):
+        manager.state_of("b", within_s=0.2)
+    others = [pool.submit(manager.state_of, event_id) for event_id in EVENTS[1:]]
+    ledger.gate.is_open.set()
+    assert [each.result().waiting_list_count for each in (first, *others)] == [5] * len(EVENTS)
+    assert ledger.far_at_most == 1
+    assert ("b", SHORT_FOLD_PAGES) in ledger.reads
     assert_nothing_is_left_behind(manager)

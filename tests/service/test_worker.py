@@ -157,7 +157,8 @@ class TestReloading:
 
 class TestTheLastAnswer:
     @pytest.mark.parametrize(
-        "request_line", ["HEAD /healthz HTTP/1.1", "OPTIONS /healthz HTTP/1.1", "GET /healthz HTTP/1.0", "GET / HTTP/1.1"]
+        "request_line",
+        ["HEAD /healthz HTTP/1.1", "OPTIONS /healthz HTTP/1.1", "GET /healthz HTTP/1.0", "GET / HTTP/1.1"],
     )
     def test_an_answer_comes_before_the_end_of_its_connection(
         self, lean_service: Service, request_line: str
