@@ -32,12 +32,12 @@ from werkzeug.datastructures import Authorization
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from ..accounts import Accounts
-from ..clock import Clock
+from ..clock import Clock, tries
 from ..config import Config
 from ..current import asked, facts
 from ..domain.accounts import Account
 from ..domain.accounts import Role as Role
-from ..errors import StorageUnavailable
+from ..errors import Overloaded
 from ..passwords import normal
 from ..services import request_deadline
 from .bearer import AccessTokens
@@ -62,6 +62,9 @@ REMEMBERED_MAX = 1024
 
 FAILURES_MAX = 10
 FAILURES_WINDOW_S = 60
+
+FAILURE = 1_000_000
+"""What a failure adds to the count of an address. An attempt adds 1, so one number, in one step, tells of both."""
 
 EXTENSION = "ticketing.auth"
 
@@ -90,7 +93,7 @@ class AttemptCounter(Protocol):
 
 
 class TooManyFailures(Exception):
-    """This address gave wrong credentials too often. Raised before anything is hashed."""
+    """This address gave wrong credentials too often. Nothing was hashed."""
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(retry_after_s)
@@ -104,11 +107,13 @@ class Authenticator:
       is remembered is an HMAC under a random key of this process, never the password, and it holds while the
       account has the stamp that it had.
     - Whatever is not remembered is hashed, `hashes_max` at a time: scrypt takes 32 MiB each. The same credentials
-      are hashed by one thread after the other: the next ones find them remembered when their turn comes.
+      are hashed by one thread after the other: the next ones find them remembered when their turn comes. Whoever has
+      no turn by his deadline gets `Overloaded`.
     - An unknown user is hashed as well: the time of the answer does not tell who has an account.
-    - Each hash takes one of `FAILURES_MAX` attempts of the address, and success gives it back, as does a storage
-      that does not answer. An address without attempts left is refused before the hash, right password or wrong;
-      what is remembered passes, from that address too, because it costs nothing and tells nothing.
+    - Each hash takes one of `FAILURES_MAX` attempts of the address beforehand, so that guesses sent all at once are no
+      more than others; whatever did not fail gives it back. Where there are none left, but for those of hashes under
+      way, one waits for these: to be many is no failure. After `FAILURES_MAX` failures the address is refused, right
+      password or wrong; what is remembered passes, from that address too, because it costs nothing and tells nothing.
     """
 
     def __init__(
@@ -136,7 +141,7 @@ class Authenticator:
     def check(self, user_id: str, password: str, address: str, deadline: float) -> Account | None:
         """Whose credentials these are, None when they are wrong.
 
-        `deadline` is a time on the clock's `monotonic()`. Raises TooManyFailures, StorageUnavailable.
+        `deadline` is a time on the clock's `monotonic()`. Raises TooManyFailures, StorageUnavailable, Overloaded.
         """
         fingerprint = self._fingerprint(user_id, password)
         if account := self._recall(fingerprint, deadline):
@@ -145,15 +150,13 @@ class Authenticator:
             # Again: the thread before this one may have had the same credentials.
             if account := self._recall(fingerprint, deadline):
                 return account
-            self._take_attempt(address)
-            account = self._account(user_id, address, deadline)
+            self._refuse_after_failures(address)  # at once: it costs neither a look nor a wait
+            account = self.accounts.fresh(user_id, deadline)
             password_hash = account and account.password_hash or self._nobody
-            with self._hashes:
-                is_right = check_password_hash(password_hash, password)
+            is_right = self._is_right(password_hash, password, address, deadline)
             if not is_right or account is None:
                 log.warning("wrong credentials", extra={"client": address})
                 return None
-            self._give_attempt_back(address)
             self._remember(fingerprint, account)
             return account
 
@@ -162,44 +165,67 @@ class Authenticator:
         holder = self.tokens.read(token)
         return self.accounts.still(*holder, deadline) if holder else None
 
-    def hash(self, password: str) -> str:
-        """The hash of a new password, in its turn."""
-        with self._hashes:
+    def hash(self, password: str, deadline: float) -> str:
+        """The hash of a new password, in its turn. Raises Overloaded when that does not come by the deadline."""
+        with self._held(self._hashes, deadline):
             return hash_password(password)
 
     @contextmanager
     def _turn(self, fingerprint: bytes, deadline: float) -> Iterator[None]:
-        """Wait for those who came before with the same credentials; no longer than they wait for the storage."""
+        """Wait for those who came before with the same credentials."""
         with self._lock:
             turn = self._turns.setdefault(fingerprint, _Turn())
             turn.wanted_by += 1
         try:
-            if not turn.lock.acquire(timeout=max(0.0, deadline - self._clock.monotonic())):
-                raise StorageUnavailable
-            try:
+            with self._held(turn.lock, deadline):
                 yield
-            finally:
-                turn.lock.release()
         finally:
             with self._lock:
                 turn.wanted_by -= 1
                 if not turn.wanted_by:
                     del self._turns[fingerprint]
 
-    def _account(self, user_id: str, address: str, deadline: float) -> Account | None:
+    @contextmanager
+    def _held(self, place: threading.Lock | threading.Semaphore, deadline: float) -> Iterator[None]:
+        if not place.acquire(timeout=max(0.0, deadline - self._clock.monotonic())):
+            raise Overloaded
         try:
-            return self.accounts.fresh(user_id, deadline)
-        except StorageUnavailable:
-            self._give_attempt_back(address)  # nobody knows whether it would have failed
-            raise
+            yield
+        finally:
+            place.release()
 
-    def _take_attempt(self, address: str) -> None:
-        count, resets_in_s = self._attempts.hit_strictly(_attempts_key(address), FAILURES_WINDOW_S)
-        if count > FAILURES_MAX:
+    def _is_right(self, password_hash: str, password: str, address: str, deadline: float) -> bool:
+        for _ in tries(self._clock, deadline):
+            # The attempt is taken in the turn: who waits for his turn keeps nobody else of his address waiting.
+            with self._held(self._hashes, deadline):
+                if self._take_attempt(address):
+                    return self._is_attempt_right(password_hash, password, address)
+            self._refuse_after_failures(address)
+        raise Overloaded
+
+    def _is_attempt_right(self, password_hash: str, password: str, address: str) -> bool:
+        is_wrong = False
+        try:
+            is_wrong = not check_password_hash(password_hash, password)
+        finally:  # what breaks off has not failed
+            self._count(address, FAILURE if is_wrong else -1)
+        return not is_wrong
+
+    def _take_attempt(self, address: str) -> bool:
+        count, _ = self._count(address, 1)
+        # Rounded, for it may be less than nothing: what was taken in one window is given back in the next.
+        is_free = count - FAILURE * round(count / FAILURE) <= FAILURES_MAX
+        if not is_free:
+            self._count(address, -1)
+        return is_free
+
+    def _refuse_after_failures(self, address: str) -> None:
+        count, resets_in_s = self._count(address, 0)
+        if round(count / FAILURE) >= FAILURES_MAX:
             raise TooManyFailures(resets_in_s)
 
-    def _give_attempt_back(self, address: str) -> None:
-        self._attempts.hit_strictly(_attempts_key(address), FAILURES_WINDOW_S, -1)
+    def _count(self, address: str, amount: int) -> tuple[int, float]:
+        return self._attempts.hit_strictly(_attempts_key(address), FAILURES_WINDOW_S, amount)
 
     def _fingerprint(self, user_id: str, password: str) -> bytes:
         # The length in front: no other pair of texts makes the same bytes, NUL or not.
@@ -228,7 +254,7 @@ class _Turn:
 
 
 def _attempts_key(address: str) -> str:
-    return f"wrong-credentials/{address}"
+    return f"checked-credentials/{address}"
 
 
 def init_auth(

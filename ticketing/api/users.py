@@ -244,7 +244,7 @@ def _hash(password: str, user_id: str) -> str:
     password = normal(password)
     if finding := weakness(password, user_id):
         raise ApiProblem.named("weak_password", finding, members={"errors": {"password": [finding]}})
-    return authenticator().hash(password)
+    return authenticator().hash(password, request_deadline())
 
 
 def _refuse_first_admin(user_id: str) -> None:
