@@ -101,7 +101,11 @@ class OrderNotFound(Refusal):
 
 
 class AlreadyBooked(Refusal):
-    """A user has one active order an event. `order_id` is None for who has no business with that order."""
+    """A user has one active order an event.
+
+    Whoever books under the user's name is told its `order_id`, whether or not the name is proven; whoever hands tickets
+    on to that name is not: None.
+    """
 
     code = "already_booked"
 

@@ -148,8 +148,8 @@ def test_a_line_may_be_longer_than_one_transition(monkeypatch: pytest.MonkeyPatc
         stock = play.state.stock(code)
         assert (stock.available_tickets, stock.held_tickets) == (0, stock.free_tickets)
         assert decide(play.state, play.booking(user, 1, code), SOON).answer.waiting_position == len(stock.line) + 1
-    fewer = {"ticket_types": [{"code": "box", "total_tickets": 7}]}
-    assert refusal_of(decide(play.state, Update(event_id=EVENT_ID, fields=fewer), SOON).answer) == "below_booked_tickets"
+    fewer = Update(event_id=EVENT_ID, fields={"ticket_types": [{"code": "box", "total_tickets": 7}]})
+    assert refusal_of(decide(play.state, fewer, SOON).answer) == "below_booked_tickets"
     while (due := promote_due(play.state, SOON)) is not None:
         assert len(due.orders) <= 3
         play.transitions.append(due)

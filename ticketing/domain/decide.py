@@ -148,7 +148,7 @@ def _update(state: EventState, command: Update, at: datetime) -> Transition:
         return _transition(state, command, at, TransitionType.REMEMBERED, event={})
     updated = replace(event, **changed)
     _check_schedule(updated)
-    totals = {each.code: each.total_tickets for each in updated.ticket_types}  # of the types that there were, and new ones
+    totals = {each.code: each.total_tickets for each in updated.ticket_types}  # no type is ever taken away
     for stock in state.stocks:
         code, minimum = stock.ticket_type.code, stock.booked_tickets + stock.held_tickets
         if totals[code] < minimum:
@@ -253,7 +253,7 @@ def _transfer(state: EventState, command: Transfer, at: datetime) -> Transition:
     try:
         _check_limits(state, command.to_user_id, quantity)
     except AlreadyBooked:
-        raise AlreadyBooked(None) from None  # an order's id is a secret of its user's
+        raise AlreadyBooked(None) from None  # the id is for who books under that name, not for who gives to it
     received: OrderChange = {
         "order_id": command.new_order_id,
         "user_id": command.to_user_id,
