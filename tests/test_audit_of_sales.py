@@ -19,6 +19,9 @@ from ticketing.storage.documents import commit_document
 Document = dict[str, Any]
 
 
+NEW = {"order_id": f"{EVENT_ID}.new", "user_id": "zoe", "quantity": 1, "status": "waiting"}
+
+
 def season() -> list[Document]:
     """The transitions as they are stored. Versions 2 to 5 book, 6 closes, 7 cancels an order, 8 opens again
     and promotes, 9 brings a ticket and opens later, 10 promotes when the clock has come there, 12 cancels the event,
@@ -80,6 +83,63 @@ def test_a_line_that_moves_up_in_several_transitions_has_no_findings(monkeypatch
     assert re.search("leaves .* first in line, with 1 free", findings(parts))
     monkeypatch.setattr("ticketing.audit._PROMOTED_AT_ONCE", 2)
     assert findings(parts) == ""
+
+
+def reopened(monkeypatch: pytest.MonkeyPatch) -> list[Document]:
+    """Sales are opened again over a line of three with three tickets, of which a transition gives away two: version 9
+    updates, 10 promotes the last one."""
+    monkeypatch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 2)
+    monkeypatch.setattr("ticketing.audit._PROMOTED_AT_ONCE", 2)
+    play = Rehearsal(3)
+    play.book("ada", 3)
+    for user in ("bob", "cyd", "dan", "eve"):
+        play.book(user)
+    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": OPENING}))
+    play.cancel("ada")
+    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": None}))
+    due = promote_due(play.state, OPENING + timedelta(hours=1))
+    assert due is not None
+    transitions: list[Document] = commit_document(EVENT_ID, [*play.transitions, due], b"n" * 16)["transitions"]
+    return transitions
+
+
+def test_a_change_may_serve_a_part_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as one transition holds: the next one goes on."""
+    parts = reopened(monkeypatch)
+    assert [(part["type"], len(part.get("orders", ()))) for part in parts[-2:]] == [("updated", 2), ("promoted", 1)]
+    assert findings(parts) == ""
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding"),
+    [
+        (lambda parts: parts[8]["orders"].pop(), "version 9 .*leaves .* first in line, with 2 free"),
+        (lambda parts: parts[9].update(type="updated", event={"venue": "x"}, orders=[]), "version 10 .*leaves .*"),
+        (lambda parts: parts[9].update(parts[5] | {"version": 10}), "version 10 .*leaves .* first in line"),
+        (lambda parts: parts[9].update(type="waitlisted", orders=[NEW]), "version 10 .*leaves .* first in line"),
+        (lambda parts: parts[9].update(type="booked", orders=[NEW | {"status": "confirmed"}]), "overtake 2 who wait"),
+    ],
+)
+def test_what_follows_a_part_goes_on_with_the_line(
+    damage: Callable[[list[Document]], object], finding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part is as much as one transition holds, and nothing else happens before the rest."""
+    parts = reopened(monkeypatch)
+    damage(parts)
+    assert re.search(finding, findings(parts)), findings(parts)
+
+
+def test_a_cancellation_serves_the_whole_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many move up by it: they are far fewer than one transition holds."""
+    monkeypatch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 1)
+    monkeypatch.setattr("ticketing.audit._PROMOTED_AT_ONCE", 1)
+    play = Rehearsal(2)
+    play.book("ada", 2)
+    play.book("bob")
+    play.book("cyd")
+    play.cancel("ada")
+    parts = commit_document(EVENT_ID, play.transitions, b"n" * 16)["transitions"]
+    assert re.search("version 5 .*leaves .* first in line", findings(parts))
 
 
 @pytest.mark.parametrize(

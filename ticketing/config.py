@@ -4,7 +4,9 @@ Each field of `Config` carries its row of the table of settings: the variable's 
 capitals, its default is the field's, and the metadata say what it means, what is allowed and whether its
 value may be shown. `.env.example` and the README repeat that table for people; a test compares the three.
 
-This module is the only one in the package that reads the environment.
+This module is the only one in the package that reads settings from the environment. What the service's own processes
+leave for each other there is no setting: `metrics.py` reads where workers count, `listeners.py` where gunicorn says
+that it listens.
 """
 
 from __future__ import annotations

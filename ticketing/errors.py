@@ -25,7 +25,6 @@
         │   ├── NotEnoughTickets            details: available_tickets
         │   ├── BulkRefused                 details: count, refused
         │   ├── BelowBookedTickets          details: minimum, ticket_type
-        │   ├── TooManyPromotions           details: maximum
         │   └── IdempotencyKeyReused
         └── Unavailable                 nothing was decided, or nobody can know yet what was
             ├── StorageUnavailable      unknown: repeat it with the same Idempotency-Key
@@ -102,7 +101,11 @@ class OrderNotFound(Refusal):
 
 
 class AlreadyBooked(Refusal):
-    """A user has one active order an event. `order_id` is None for who has no business with that order."""
+    """A user has one active order an event.
+
+    Whoever books under the user's name is told its `order_id`, whether or not the name is proven; whoever hands tickets
+    on to that name is not: None.
+    """
 
     code = "already_booked"
 
@@ -269,17 +272,6 @@ class BelowBookedTickets(Refusal):
     def __init__(self, minimum: int, ticket_type: str) -> None:
         message = f"{minimum} tickets of the type {ticket_type!r} are booked or held for who waits."
         super().__init__(message, minimum=minimum, ticket_type=ticket_type)
-
-
-class TooManyPromotions(Refusal):
-    """More orders would move up than one commit holds."""
-
-    code = "too_many_promotions"
-
-    def __init__(self, maximum: int) -> None:
-        super().__init__(
-            f"More than {maximum} orders would move up at once: add tickets in several steps.", maximum=maximum
-        )
 
 
 class IdempotencyKeyReused(Refusal):

@@ -60,7 +60,8 @@ DISTRUST_S = 1.0
 # (an event loop takes at most a millisecond for it), and all of them share one commit or one look at the ledger.
 GATHER_S = 0.0001
 
-# A commit stays far below MongoDB's 16 MB a document, and a deciding leader yields now and then.
+# A commit stays far below MongoDB's 16 MB a document, and a deciding leader yields now and then. It is less than a
+# transition with as many promotions as one holds: what is due after that comes before the next request.
 BATCH_CHANGES_MAX = 5_000
 
 # After so many pages it is a long ledger: one at a time is folded, and the collector leaves it alone, which would look

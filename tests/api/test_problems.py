@@ -165,15 +165,6 @@ def _below_booked_tickets(api: Api) -> Answer:
     return api.update(total_tickets=1)
 
 
-def _too_many_promotions(api: Api) -> Answer:
-    api.initialize(1)
-    for user in ("ada", "bob", "cyd"):
-        api.book(user)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 1)
-        return api.update(total_tickets=3)
-
-
 def _unknown_ticket_type(api: Api) -> Answer:
     api.initialize()
     return api.book("ada", ticket_type="balcony")
@@ -238,7 +229,6 @@ PROVOKED: dict[type[errors.TicketingError], tuple[int, Callable[[Api], Answer], 
     errors.VersionConflict: (412, _version_conflict, {"version"}),
     errors.InvalidSchedule: (422, _invalid_schedule, {"errors"}),
     errors.BelowBookedTickets: (409, _below_booked_tickets, {"minimum", "ticket_type"}),
-    errors.TooManyPromotions: (409, _too_many_promotions, {"maximum"}),
     errors.IdempotencyKeyReused: (422, _idempotency_key_reused, {"errors"}),
     errors.StorageUnavailable: (503, _storage_unavailable, set()),
     errors.Overloaded: (503, _overloaded, set()),

@@ -8,12 +8,12 @@ from typing import Any
 
 from pymongo.database import Database
 
-from tests.domain.rehearsal import one_by_one
 from ticketing.audit import audit
 from ticketing.clock import SystemClock
 from ticketing.domain.commands import Cancel
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
+from ticketing.domain.rows import transitions_in
 from ticketing.storage.ledger import Ledger, ledger_collection
 
 from .crowd import Seen
@@ -113,4 +113,4 @@ def _wrong_answer(state: EventState, transition: Transition, s: Seen) -> Iterato
 def _transitions(database: Database[dict[str, Any]], event_id: str) -> list[Transition]:
     clock = SystemClock()
     ledger = Ledger(ledger_collection(database), clock)
-    return [part for page in ledger.read(event_id, 0, clock.monotonic() + 60) for part in one_by_one(page)]
+    return [part for page in ledger.read(event_id, 0, clock.monotonic() + 60) for part in transitions_in(page)]

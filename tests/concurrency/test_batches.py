@@ -13,9 +13,10 @@ from pymongo.database import Database
 
 from tests.domain.rehearsal import Rehearsal, request
 from ticketing.clock import SystemClock
-from ticketing.domain.commands import Update
+from ticketing.domain.commands import Booking, BookMany, Update
 from ticketing.domain.model import Answer, EventState
 from ticketing.errors import AlreadyBooked, EventNotFound, OrderNotFound
+from ticketing.ids import new_order_id
 from ticketing.manager import TicketManager, _size
 from ticketing.observer import Observer
 from ticketing.storage.client import connect
@@ -161,6 +162,36 @@ def test_a_batch_too_large_for_one_commit_becomes_several(
     assert [version_of(other.result()) for other in others] == list(range(3, 11))
     assert reader.result().version == 10
     assert ledger.sizes("concert") == [1, 1, 3, 3, 2]
+
+
+def test_a_line_longer_than_one_transition_comes_before_who_shares_the_batch(
+    manager: TicketManager, ledger: LossyLedger, clock: WatchedClock, pool: ThreadPoolExecutor
+) -> None:
+    """Sales are opened again over a line of 12,000, with a ticket for each and one more, and somebody books in the same
+    batch: the line is served first."""
+    manager.execute(booking("ada"))
+    manager.execute(Update(event_id="concert", fields={"total_tickets": 1}))
+    for first in range(0, 12_000, 500):
+        users = [Booking(new_order_id("concert"), f"user {first + place}", 1) for place in range(500)]
+        manager.execute(BookMany(event_id="concert", bookings=tuple(users)))
+    manager.execute(Update(event_id="concert", fields={"sales_close_at": clock.now()}))
+    manager.execute(Update(event_id="concert", fields={"total_tickets": 12_002}))
+    gate = Gate()
+    ledger.appends = [gate]
+    before = pool.submit(manager.execute, Update(event_id="concert", fields={"venue": "City Hall"}))
+    gate.wait_until_reached()
+    reopened = pool.submit(manager.execute, Update(event_id="concert", fields={"sales_close_at": None}))
+    clock.wait_until_waiting(1)
+    booked = pool.submit(manager.execute, booking("zoe"))
+    clock.wait_until_waiting(1)
+    gate.is_open.set()
+    before.result()
+    assert len(reopened.result().promoted) == 10_000
+    (updated,), (promoted, last) = ledger.commits["concert"][-2:]
+    assert [(part.type, len(part.orders)) for part in (updated, promoted, last)] == [
+        ("updated", 10_000), ("promoted", 2_000), ("booked", 1),
+    ]  # fmt: skip
+    assert version_of(booked.result()) == last.version
 
 
 def test_events_do_not_wait_for_each_other(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ticketing.domain.commands import Book, Booking, BookMany, Cancel, Command, Initialize, Transfer
 from ticketing.domain.decide import Decision, decide
 from ticketing.domain.model import Answer, EventState, Order, RequestKey, Transition
-from ticketing.domain.rows import Row
 
 EVENT_ID = "concert-2027"
 OPENING = datetime(2027, 1, 1, 20, 0, tzinfo=UTC)
@@ -143,12 +141,6 @@ def request(key: str, body: str = "") -> RequestKey:
 def refusal_of(answer: Answer) -> str | None:
     """The code of the refusal that an answer is, if it is one."""
     return None if answer.refusal is None else answer.refusal.code
-
-
-def one_by_one(parts: Iterable[Transition | Row]) -> Iterator[Transition]:
-    """All transitions, those in rows too."""
-    for part in parts:
-        yield from part.transitions() if isinstance(part, Row) else (part,)
 
 
 def observed_answer(answer: Answer) -> dict[str, Any]:

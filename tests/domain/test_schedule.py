@@ -12,6 +12,7 @@ from ticketing.domain.commands import CancelEvent, Update
 from ticketing.domain.decide import decide, promote_due
 from ticketing.domain.fold import fold
 from ticketing.domain.model import Answer, EventState, EventStatus, OrderStatus, TransitionType
+from ticketing.domain.tickets import TicketType
 from ticketing.storage.documents import commit_document
 
 from .rehearsal import EVENT_ID, OPENING, Rehearsal, observed, refusal_of, request
@@ -116,6 +117,60 @@ def test_opening_by_the_clock_is_due_before_anything_else() -> None:
     state = fold(play.state, [due])
     assert (state.stock("general").free_tickets, list(state.waiting_orders())) == (0, [])
     assert promote_due(state, SOON) is None
+
+
+# A line that is longer than one transition.
+
+
+def crowd(play: Rehearsal) -> list[str]:
+    """Two ticket types with a line each, of orders of one ticket and of three, and all tickets given back while sales
+    are closed. Who is to move up, in turn."""
+    for code, tickets in (("seat", 9), ("box", 8)):
+        play.book(f"{code} owner", tickets, code)
+        for number, quantity in enumerate((1, 3, 1, 2, 3)):
+            play.book(f"{code} {number}", quantity, code)
+    update(play, sales_close_at=OPENING)
+    for code in ("seat", "box"):
+        play.cancel(f"{code} owner")
+    return [f"{code} {number}" for code in ("seat", "box") for number in range(4)]
+
+
+def test_a_line_may_be_longer_than_one_transition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sales open again nevertheless: the first move up, the others before anything else is decided, in turn. Until
+    then their tickets are nobody else's, and they cannot be taken away."""
+    monkeypatch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 3)
+    types = (TicketType("seat", "Seat", 9), TicketType("box", "Box", 8))
+    play = Rehearsal(details={}, ticket_types=types)
+    wanted = crowd(play)
+    moved = promoted(update(play, sales_close_at=None))
+    assert moved == wanted[:3]
+    for code, user in (("seat", "zoe"), ("box", "zac")):
+        stock = play.state.stock(code)
+        assert (stock.available_tickets, stock.held_tickets) == (0, stock.free_tickets)
+        assert decide(play.state, play.booking(user, 1, code), SOON).answer.waiting_position == len(stock.line) + 1
+    fewer = Update(event_id=EVENT_ID, fields={"ticket_types": [{"code": "box", "total_tickets": 7}]})
+    assert refusal_of(decide(play.state, fewer, SOON).answer) == "below_booked_tickets"
+    while (due := promote_due(play.state, SOON)) is not None:
+        assert len(due.orders) <= 3
+        play.transitions.append(due)
+        play.state = fold(play.state, [due])
+        moved += [play.state.orders[play.state.numbers[change["order_id"]]].user_id for change in due.orders]
+    assert moved == wanted
+    assert play.line() == ["seat 4", "box 4"]
+    assert [stock.held_tickets for stock in play.state.stocks] == [2, 1]
+    assert observed(fold(EventState(EVENT_ID), play.transitions)) == observed(play.state)
+
+
+def test_more_tickets_than_one_transition_gives_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken nevertheless, and the line gets them in turn."""
+    monkeypatch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 2)
+    play = Rehearsal(1)
+    for user in ("ada", "bob", "cyd", "dan", "eve"):
+        play.book(user)
+    assert promoted(update(play, total_tickets=4)) == ["bob", "cyd"]
+    due = promote_due(play.state, SOON)
+    assert due is not None
+    assert [change["order_id"] for change in due.orders] == [play.order_of("dan").order_id]
 
 
 # Capacity.

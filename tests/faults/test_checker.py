@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import ast
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.domain.rehearsal import EVENT_ID, OPENING, Rehearsal
+from ticketing.domain.commands import Update
+from ticketing.domain.decide import promote_due
+from ticketing.storage.documents import commit_document
+
+from .replay import Replay
 
 FOLDER = Path(__file__).parent
 CHECKER = ("checker", "replay", "truths", "history")
@@ -32,6 +41,46 @@ def late():
     from tests.model import rules
 """
     assert _imports(code) == {"ticketing", "load", "replay", "..faults", "tests"}
+
+
+def test_a_change_may_serve_as_much_of_the_line_as_one_transition_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one goes on."""
+    assert _wrong_in(_reopened(monkeypatch)) == []
+
+
+def test_a_part_of_the_line_that_is_none_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that moves fewer up than it could; and something else that comes before the rest of the line."""
+    too_few, overtaken = _reopened(monkeypatch), _reopened(monkeypatch)
+    too_few[-2]["orders"].pop()
+    assert "at 8: " in _wrong_in(too_few[:-1])[0] and "still waits" in _wrong_in(too_few[:-1])[0]
+    late = {"order_id": f"{EVENT_ID}.late", "user_id": "zoe", "quantity": 1, "status": "waiting"}
+    overtaken[-1].update(type="waitlisted", orders=[late])
+    assert "at 9: " in _wrong_in(overtaken)[0] and "still waits" in _wrong_in(overtaken)[0]
+
+
+def _reopened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Transitions: the last but one opens sales over a line of three, and two move up by it; then the third does."""
+    monkeypatch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 2)
+    monkeypatch.setattr("tests.faults.replay.PROMOTED_AT_ONCE", 2)
+    play = Rehearsal(3)
+    play.book("ada", 3)
+    for user in ("bob", "cyd", "dan"):
+        play.book(user)
+    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": OPENING}))
+    play.cancel("ada")
+    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": None}))
+    due = promote_due(play.state, OPENING + timedelta(hours=1))
+    assert due is not None
+    transitions: list[dict[str, Any]] = commit_document(EVENT_ID, [*play.transitions, due], b"n" * 16)["transitions"]
+    return transitions
+
+
+def _wrong_in(transitions: list[dict[str, Any]]) -> list[str]:
+    found: list[str] = []
+    replay = Replay(EVENT_ID, {}, found)
+    for transition in transitions:
+        replay.add(transition)
+    return found
 
 
 def _imports(code: str) -> set[str]:

@@ -10,12 +10,12 @@ import bson
 import pytest
 from pymongo.collection import Collection
 
-from tests.domain.rehearsal import Rehearsal, observed, one_by_one, request
+from tests.domain.rehearsal import Rehearsal, observed, request
 from ticketing.clock import TURN_S
 from ticketing.domain.commands import Pseudonymize
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition, TransitionType
-from ticketing.domain.rows import Row
+from ticketing.domain.rows import Row, transitions_in
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import pages as pages_module
 from ticketing.storage.documents import commit_document
@@ -91,7 +91,7 @@ class LedgerSuite:
         append_in_commits(ledger, play.event_id, play.transitions, [1] * commits, deadline)
         read_pages = list(ledger.read(play.event_id, 0, deadline))
         assert [len(page) for page in read_pages] == pages
-        assert [part.version for page in read_pages for part in one_by_one(page)] == list(range(1, commits + 1))
+        assert [part.version for page in read_pages for part in transitions_in(page)] == list(range(1, commits + 1))
 
     def test_a_long_read_gives_others_their_turn(
         self, ledger: Ledger, clock: FakeClock, deadline: float, monkeypatch: pytest.MonkeyPatch
@@ -220,7 +220,7 @@ class LedgerSuite:
         append_in_commits(host.worker(), play.event_id, play.transitions, [1, 3, 1, 2, 2], deadline)
         neighbour = host.worker()
         for version in (0, 1, 4, 5, 7, 9):
-            at_hand = list(one_by_one(neighbour.recent(play.event_id, version)))
+            at_hand = list(transitions_in(neighbour.recent(play.event_id, version)))
             assert compared(at_hand) == compared(read(ledger, play.event_id, version, deadline))
             before = fold(EventState(play.event_id), play.transitions[:version])
             assert observed(fold(before, at_hand)) == observed(play.state)
@@ -352,4 +352,4 @@ def append_in_commits(
 
 def read(ledger: Ledger, event_id: str, after: int, deadline: float) -> list[Transition]:
     """All pages in one list."""
-    return [transition for page in ledger.read(event_id, after, deadline) for transition in one_by_one(page)]
+    return [transition for page in ledger.read(event_id, after, deadline) for transition in transitions_in(page)]

@@ -16,9 +16,10 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from pymongo.read_preferences import ReadPreference
 
 from tests.damage import garbled
-from tests.domain.rehearsal import Rehearsal, one_by_one, request
+from tests.domain.rehearsal import Rehearsal, request
 from ticketing.clock import SystemClock
 from ticketing.domain.fold import LedgerContradiction
+from ticketing.domain.rows import transitions_in
 from ticketing.errors import StorageUnavailable
 from ticketing.storage import pages as pages_module
 from ticketing.storage.client import connect
@@ -128,7 +129,7 @@ def test_a_page_is_bounded_and_takes_one_round_trip(
         )
         log.names.clear()
         read_pages = Ledger(collection, clock).read(play.event_id, 0, clock.monotonic() + 5)
-        assert [len(list(one_by_one(page))) for page in read_pages] == pages
+        assert [len(list(transitions_in(page))) for page in read_pages] == pages
         assert log.names == ["find"] * len(pages)
 
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from ticketing.domain.changes import fold_and_tell
 from ticketing.domain.fold import Folding, LedgerContradiction, fold
 from ticketing.domain.model import EventState, Transition
-from ticketing.domain.rows import Row
+from ticketing.domain.rows import Row, transitions_in
 from ticketing.domain.tickets import TicketType
 from ticketing.storage.documents import commit_document, transitions_of
 from ticketing.storage.rows import rows_of
 
-from ..domain.rehearsal import EVENT_ID, Rehearsal, observed, one_by_one, request
+from ..domain.rehearsal import EVENT_ID, Rehearsal, observed, request
 
 SEAT = TicketType("seat", "Seat", 12, Decimal("25.00"), "EUR")
 FREE_SEAT = SEAT._replace(price=Decimal(0), currency=None)
@@ -98,7 +98,7 @@ def test_rows_lead_where_one_by_one_leads(bookings: list[tuple[str, int, bool, b
 @given(BOOKINGS)
 def test_a_row_one_by_one_leads_there_too(bookings: list[tuple[str, int, bool, bool]]) -> None:
     parts = played(bookings)
-    state = fold(EventState(EVENT_ID), one_by_one(in_rows(parts)))
+    state = fold(EventState(EVENT_ID), transitions_in(in_rows(parts)))
     assert observed(state) == observed(fold(EventState(EVENT_ID), alone(parts)))
 
 

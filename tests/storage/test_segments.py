@@ -17,12 +17,12 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from tests.damage import changed, exact, removed, with_new_checksums
-from tests.domain.rehearsal import Rehearsal, observed, one_by_one, request
+from tests.domain.rehearsal import Rehearsal, observed, request
 from ticketing.audit import audit
 from ticketing.domain.commands import Pseudonymize
 from ticketing.domain.fold import LedgerContradiction, fold
 from ticketing.domain.model import EventState, OrderChange, OrderStatus, Transition
-from ticketing.domain.rows import Row, versions_of
+from ticketing.domain.rows import Row, transitions_in, versions_of
 from ticketing.domain.tickets import TicketType
 from ticketing.errors import LedgerDamaged, StorageUnavailable
 from ticketing.manager import DAMAGE_REMEMBERED_S, TicketManager
@@ -118,7 +118,7 @@ def in_pages(ledger: Ledger, clock: FakeClock, after: int = 0) -> list[list[Tran
 
 def read(ledger: Ledger, clock: FakeClock, after: int = 0) -> list[Transition]:
     """The same, one by one."""
-    return [each for page in in_pages(ledger, clock, after) for each in one_by_one(page)]
+    return [each for page in in_pages(ledger, clock, after) for each in transitions_in(page)]
 
 
 def said(transitions: Iterable[Transition]) -> list[Document]:
@@ -160,10 +160,10 @@ class TestTheyAreRead:
     ) -> None:
         """Bookings in a row come as such; what is in no segment comes from the ledger."""
         before = in_pages(ledger, clock)
-        assert [len(list(one_by_one(page))) for page in before] == [2, 99]
+        assert [len(list(transitions_in(page))) for page in before] == [2, 99]
         assert extend(segments, clock) == 10
         pages = in_pages(ledger, clock)
-        assert [len(list(one_by_one(page))) for page in pages] == [2, 8, *[10] * 9, 1]
+        assert [len(list(transitions_in(page))) for page in pages] == [2, 8, *[10] * 9, 1]
         assert {len(part) for page in pages[2:6] for part in page if isinstance(part, Row)} == {10}
         # A commit whose name for itself is right is not looked into.
         changed(50, type="cancelled")(collection, EVENT_ID)
@@ -189,7 +189,7 @@ class TestTheyAreRead:
             append_in_commits(ledger, play.event_id, play.transitions, [1] * 21, clock.monotonic() + 5)
         assert [extend(segments, clock, play.event_id) for play in plays] == [2] * 4
         for play in plays:
-            found = [each for page in ledger.read(play.event_id, 0, 2000.0) for each in one_by_one(page)]
+            found = [each for page in ledger.read(play.event_id, 0, 2000.0) for each in transitions_in(page)]
             assert found == play.transitions
         segments.remove("concert", 2000.0)
         assert segments._collection.distinct("event_id") == ["Concert", "c", "concert-1"]
@@ -604,7 +604,7 @@ def test_parts_come_back_as_they_were(seed: int) -> None:
     documents = bson.decode(bson.encode({"parts": part_documents(parts)}), CODEC_OPTIONS)["parts"]
     again = parts_of(documents)
     assert [versions_of(part) for part in again] == [versions_of(part) for part in parts]
-    assert said(one_by_one(again)) == said(transitions)
+    assert said(transitions_in(again)) == said(transitions)
 
 
 def test_damage_behind_a_segment_is_met_by_who_doubts(
@@ -636,7 +636,7 @@ def test_what_only_looks_equal_is_kept_as_it_is() -> None:
     parts = rows_of([bson.decode(bson.encode(commit), CODEC_OPTIONS)])
     assert any(isinstance(part, Row) for part in parts)
     again = parts_of(bson.decode(bson.encode({"parts": part_documents(parts)}), CODEC_OPTIONS)["parts"])
-    assert [each.orders[0]["quantity"] is True for each in one_by_one(again) if each.orders].count(True) == 1
+    assert [each.orders[0]["quantity"] is True for each in transitions_in(again) if each.orders].count(True) == 1
 
 
 class TestTheAudit:

@@ -124,7 +124,6 @@ def event(event_id: str) -> Response:
     "event_not_found",
     "event_cancelled",
     "below_booked_tickets",
-    "too_many_promotions",
     "precondition_failed",
     "precondition_required",
     "invalid_schedule",
@@ -138,7 +137,8 @@ def update(body: dict[str, Any], event_id: str) -> Any:
     """Change an event.
 
     Only what is sent is changed, at the version that `If-Match` names. More tickets go to the waiting list in the same
-    step, first come, first served: `promoted` are the orders that moved up.
+    step, first come, first served: `promoted` are the orders that moved up. Of more than 10,000 the others do so in the
+    next step, before anything else happens.
     """
     _check_event_id(event_id)
     permissions.require_staff_of_event(event_id)

@@ -42,7 +42,6 @@ DOMAIN_ERRORS: tuple[errors.TicketingError, ...] = (
     errors.NotEnoughTickets(0),
     errors.BulkRefused(2, [{"index": 1, "code": "not_enough_tickets", "details": {"available_tickets": 0}}]),
     errors.BelowBookedTickets(42, "general"),
-    errors.TooManyPromotions(1000),
     errors.IdempotencyKeyReused(),
     errors.StorageUnavailable(),
     errors.Overloaded(),

@@ -46,7 +46,6 @@ STATUSES: Mapping[type[errors.TicketingError], HTTPStatus] = {
     errors.NotEnoughTickets: HTTPStatus.CONFLICT,
     errors.BulkRefused: HTTPStatus.CONFLICT,
     errors.BelowBookedTickets: HTTPStatus.CONFLICT,
-    errors.TooManyPromotions: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -702,7 +702,12 @@ class EventSchema(StatusSchema):
         metadata={"description": "When it was cancelled; null: it was not."},
     )
     created_at = Timestamp(attribute="event.created_at", metadata={"description": "When it was opened."})
-    updated_at = Timestamp(metadata={"description": "When its ledger was last written to."})
+    updated_at = Timestamp(
+        metadata={
+            "description": "When it or one of its orders last changed. What is remembered for an `Idempotency-Key` and "
+            "changes nothing raises `version` alone."
+        }
+    )
 
 
 class EventPageSchema(Schema):
@@ -727,7 +732,11 @@ class AvailabilitySchema(Schema):
 class OrderSchema(Schema):
     """An order."""
 
-    order_id = fields.String(metadata={"description": "Cannot be guessed: a secret of the order's user."})
+    order_id = fields.String(
+        metadata={
+            "description": "Cannot be guessed. Whoever books under the same name is told it: 409 `already_booked`."
+        }
+    )
     event_id = fields.String(metadata={"description": "The event's id."})
     user_id = fields.String(metadata={"description": "Whose order it is."})
     ticket_type = fields.String(metadata={"description": "Its code."})

@@ -3,7 +3,8 @@
 First come, first served, strictly, for each ticket type: a booking is confirmed at once only if nobody waits and all
 its tickets are free. Else it joins the end of the line, even when fewer tickets would fit around those before it. Every
 release serves the line from its head in the same transition, as many as fit, and stops at the first that does
-not: whoever is first is never overtaken.
+not: whoever is first is never overtaken. Where more move up than one transition holds, the next one goes on, before
+anything else happens.
 
 While nothing is sold nobody joins and nobody moves up. When sales open again, the line goes on where it was, before
 anything else happens.
@@ -40,7 +41,6 @@ from ..errors import (
     SalesClosed,
     SalesNotOpen,
     TicketTypeRequired,
-    TooManyPromotions,
     TransferClosed,
     UnknownTicketType,
     VersionConflict,
@@ -71,7 +71,7 @@ from .model import (
 from .tickets import FREE, GENERAL, Stock, TicketType, general
 
 PROMOTIONS_MAX = 10_000
-"""In one transition. A commit stays far below MongoDB's 16 MB a document."""
+"""In one transition. A commit stays far below MongoDB's 16 MB a document. A longer line moves up in several."""
 
 TICKET_TYPES_MAX = 100
 """Of one event. Each has a stock and a line that are looked at with every cancellation."""
@@ -110,7 +110,10 @@ def decide(state: EventState, command: Command, at: datetime) -> Decision:
 
 
 def promote_due(state: EventState, at: datetime) -> Transition | None:
-    """What is due before anything else is decided: sales have opened again, and tickets are free for the line."""
+    """What is due before anything else is decided: sales have opened again, and tickets are free for the line.
+
+    There may be more of it than one transition holds: then it is due again.
+    """
     if state.event is None or not state.waiting_list_count or not state.event.is_on_sale(at):
         return None
     promoted = tuple(islice(_promotions(state), PROMOTIONS_MAX))
@@ -145,12 +148,11 @@ def _update(state: EventState, command: Update, at: datetime) -> Transition:
         return _transition(state, command, at, TransitionType.REMEMBERED, event={})
     updated = replace(event, **changed)
     _check_schedule(updated)
+    totals = {each.code: each.total_tickets for each in updated.ticket_types}  # no type is ever taken away
     for stock in state.stocks:
-        before = stock.ticket_type
-        total_tickets = changed_type.total_tickets if (changed_type := updated.ticket_type(before.code)) else 0
-        minimum = stock.booked_tickets + stock.held_tickets
-        if total_tickets < min(minimum, before.total_tickets):
-            raise BelowBookedTickets(minimum, before.code)
+        code, minimum = stock.ticket_type.code, stock.booked_tickets + stock.held_tickets
+        if totals[code] < minimum:
+            raise BelowBookedTickets(minimum, code)
     written = _as_written(changed)
     if updated.is_plain and not event.is_plain:
         written["ticket_types"] = None  # the ledger has said otherwise, and what it has said stays until it is set
@@ -251,7 +253,7 @@ def _transfer(state: EventState, command: Transfer, at: datetime) -> Transition:
     try:
         _check_limits(state, command.to_user_id, quantity)
     except AlreadyBooked:
-        raise AlreadyBooked(None) from None  # an order's id is a secret of its user's
+        raise AlreadyBooked(None) from None  # the id is for who books under that name, not for who gives to it
     received: OrderChange = {
         "order_id": command.new_order_id,
         "user_id": command.to_user_id,
@@ -273,13 +275,15 @@ def _taken_from(order: Order, quantity: int | None) -> OrderChange:
 
 
 def _serving_the_line(state: EventState, transition: Transition) -> Transition:
-    """The transition, and after what it does the promotions that it makes possible, if anything is sold then."""
+    """The transition, and after what it does the promotions that it makes possible, if anything is sold then.
+
+    Of more than one transition holds, the first; the others are due next. Until then all that is free of their ticket
+    types is held for them. Only changes of the event bring so many, no cancellation does.
+    """
     after = fold(state, (transition._replace(request=None),))
     if not _event(after).is_on_sale(transition.at):
         return transition._replace(sales_closed=True)
-    promoted = tuple(islice(_promotions(after), PROMOTIONS_MAX + 1))
-    if len(promoted) > PROMOTIONS_MAX:
-        raise TooManyPromotions(PROMOTIONS_MAX)
+    promoted = tuple(islice(_promotions(after), PROMOTIONS_MAX))
     return transition._replace(orders=transition.orders + promoted)
 
 
