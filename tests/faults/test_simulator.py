@@ -90,7 +90,7 @@ NOTICED_AT = {
     "a transfer that takes too few": 189,
     "a transfer at another price": 16,
     "a transfer that loses a ticket": 19,
-    "floor without held": 17,
+    "floor without held": 30,
     "a transfer without the recipient's limits": 20,
 }
 
