@@ -4,6 +4,9 @@ Each change shows its orders as they are after it, so it is told while the ledge
 kept, in windows: consecutive changes of an event and the state after them. A follower who goes on from where its
 last page ended finds its place in a window, or at its end, and nothing is folded twice.
 
+Names in a window may have been erased since. Those of orders are told as the event has them now. Who made a change is
+read from its commit once more, unless that was read after the request came in.
+
 Who waits for news waits for a signal. A commit of this worker sends it at once; for commits of other workers one
 of those who wait looks once a second, for all who wait for the event.
 """
@@ -12,14 +15,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from .clock import Clock, Signal
-from .domain.changes import Change, fold_and_tell
-from .domain.fold import Folding, LedgerContradiction
+from .domain.changes import Change, ChangedOrder, fold_and_tell
+from .domain.fold import Folding, LedgerContradiction, is_count
 from .domain.model import EventState, TransitionType
+from .domain.rows import transitions_in
 from .errors import LedgerDamaged, Overloaded, StorageUnavailable
 from .manager import Ledger
 
@@ -36,6 +40,9 @@ class States(Protocol):
 
     def state_of(self, event_id: str, *, within_s: float | None = None) -> EventState:
         """The event with all that was answered before this call, by any worker. It may take so many seconds."""
+
+    def distrust(self, event_id: str) -> None:
+        """Somebody has met damage: let all who read the ledger from now on meet it. Raises nothing."""
 
 
 class AfterTheLastChange(Exception):
@@ -173,7 +180,8 @@ class ChangeFeed:
     # Pages, and the windows that they are cut from.
 
     def _page(self, followed: _FollowedEvent, after: int, limit: int, deadline: float) -> Page:
-        deadline = min(deadline, self._clock.monotonic() + self._deadline_s)
+        began_s = self._clock.monotonic()
+        deadline = min(deadline, began_s + self._deadline_s)
         state = self._look(followed, deadline)
         if after > state.version:
             raise AfterTheLastChange
@@ -184,27 +192,63 @@ class ChangeFeed:
         if not followed.reading.acquire(timeout=max(0.0, deadline - self._clock.monotonic())):
             raise StorageUnavailable
         try:
-            return self._cut(followed.event_id, after, limit, state, deadline)
+            told, after = self._cut(followed.event_id, after, limit, state, deadline)
+            return Page(self._with_names_of_now(told, state, began_s, deadline), after)
         except LedgerContradiction as contradiction:
+            self._manager.distrust(followed.event_id)
             raise LedgerDamaged(followed.event_id, str(contradiction)) from contradiction
         finally:
             followed.reading.release()
 
-    def _cut(self, event_id: str, after: int, limit: int, state: EventState, deadline: float) -> Page:
+    def _cut(
+        self, event_id: str, after: int, limit: int, state: EventState, deadline: float
+    ) -> tuple[list[_Told], int]:
+        """The first changes after a version, and the version to go on from."""
         window = self._window(event_id, after)
-        shown: list[Change] = []
+        shown: list[_Told] = []
         while True:
-            for change in window.after(after):
-                after = change.version
-                if change.type is not TransitionType.REMEMBERED:
-                    shown.append(change)
+            for told in window.after(after):
+                after = told.change.version
+                if told.change.type is not TransitionType.REMEMBERED:
+                    shown.append(told)
                 if len(shown) == limit:
-                    return Page(shown, after)
+                    return shown, after
             if window.state.version >= state.version:
                 if window.state.version == state.version:
                     window.state = state  # the same, but it shares its memory with the manager's
-                return Page(shown, after)
+                return shown, after
             window = self._extended(window, after, deadline)
+
+    def _with_names_of_now(
+        self, told: Sequence[_Told], state: EventState, since_s: float, deadline: float
+    ) -> list[Change]:
+        """The changes without any name that was erased before `since_s`, when the event had come to `state` at least.
+
+        An erasure is done when it has given the orders to a pseudonym, which the state shows, and replaced the name in
+        the commits, which nothing but the commits shows: what was read of them before tells nothing.
+        """
+        in_doubt = [each for each in told if each.change.by is not None and each.read_s <= since_s]
+        callers = self._callers(state.event_id, in_doubt, deadline) if in_doubt else {}
+        return [
+            each.change._replace(
+                by=callers.get(each.change.version, each.change.by),
+                orders=tuple([_with_name_of_now(changed, state) for changed in each.change.orders]),
+            )
+            for each in told
+        ]
+
+    def _callers(self, event_id: str, told: Sequence[_Told], deadline: float) -> dict[int, str | None]:
+        """Who made these changes, by their versions, as the ledger says now. Raises `LedgerContradiction`."""
+        wanted = {each.change.version for each in told}
+        callers: dict[int, str | None] = {}
+        for page in self._ledger.read(event_id, told[0].behind, deadline):
+            for transition in transitions_in(page):
+                if is_count(transition.version) and transition.version in wanted:
+                    callers[transition.version] = transition.by
+            if len(callers) == len(wanted):
+                return callers
+        missing = min(wanted - callers.keys())
+        raise LedgerContradiction(f"event {event_id!r}: version {missing} was there and is missing")
 
     def _window(self, event_id: str, after: int) -> _Window:
         """The window with the change after this version, or the one that ends the least before it, or an empty one."""
@@ -220,10 +264,11 @@ class ChangeFeed:
         """A window that goes on where this one ends, with changes after version `after`. Keeps it."""
         state = window.state
         changes = window.changes[-WINDOW_CHANGES_MAX:] if state.version == after else []
-        folding = Folding(state)
+        folding, began_s = Folding(state), self._clock.monotonic()
         try:
             for page in self._ledger.read(state.event_id, state.version, deadline):
-                changes += fold_and_tell(folding, page, after)
+                behind = folding.version
+                changes += [_Told(change, behind, began_s) for change in fold_and_tell(folding, page, after)]
                 if folding.version > after:
                     break
         except StorageUnavailable:
@@ -268,10 +313,18 @@ class _Listener(NamedTuple):
     signal: Signal
 
 
+class _Told(NamedTuple):
+    """A change as it was told, the end of a commit before it, and a time before the ledger was read for it."""
+
+    change: Change
+    behind: int
+    read_s: float
+
+
 class _Window:
     """Consecutive changes of an event up to the end of a commit, and the state after them."""
 
-    def __init__(self, state: EventState, changes: list[Change] | None = None) -> None:
+    def __init__(self, state: EventState, changes: list[_Told] | None = None) -> None:
         self.state = state
         self.changes = changes or []
 
@@ -280,7 +333,7 @@ class _Window:
         """The version before the first change."""
         return self.state.version - len(self.changes)
 
-    def after(self, version: int) -> list[Change]:
+    def after(self, version: int) -> list[_Told]:
         return self.changes[max(0, version - self.first) :]
 
     def covers(self, other: _Window) -> bool:
@@ -289,3 +342,11 @@ class _Window:
             and self.first <= other.first
             and other.state.version <= self.state.version
         )
+
+
+def _with_name_of_now(changed: ChangedOrder, state: EventState) -> ChangedOrder:
+    """Nothing but an erasure gives an order another name. One that the state has not yet keeps its own."""
+    order, now = changed.order, state.order(changed.order.order_id)
+    if now is None or now.user_id == order.user_id:
+        return changed
+    return changed._replace(order=order._replace(user_id=now.user_id))

@@ -1,7 +1,7 @@
 """A reload without a gap: workers that are told to stop go on until one of those that follow them serves.
 
 gunicorn tells them as soon as it has forked the new ones, which take nobody on before they have loaded the app: a
-second or two, and on a busy machine many. What workers know of each other stands in a page of memory that all inherit.
+second or two, and on a busy machine many. What workers know of each other stands in memory that all inherit.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import mmap
 import struct
 
-# Generations count from 0, with each reload: the last one that was begun, and the last one that serves. Then whether it
-# is all over.
-_BEGUN, _SERVING, _ENDED = 0, 8, 16
+# Generations count from 0, with each reload. Here stand the last one that was begun, whether it is all over, and then
+# for each generation whether it serves, in a place of its own: one that begins late can take nothing back from those
+# that follow it. The places are used again when those who had them are long gone.
+_BEGUN, _ENDED, _SERVING = 0, 8, 16
+_GENERATIONS = 1000
 _NUMBER = struct.Struct("<Q")
 
 _page: mmap.mmap | None = None
@@ -22,19 +24,20 @@ def share() -> None:
     """In the process that forks the workers, before it does."""
     global _page
     if _page is None:
-        _page = mmap.mmap(-1, mmap.PAGESIZE)
+        _page = mmap.mmap(-1, _SERVING + _GENERATIONS * _NUMBER.size)
 
 
 def begin_generation() -> None:
     """In the same process: who is forked from now on follows those who are there."""
     global _mine
     _mine += 1
+    _write(_place(_mine), 0)
     _write(_BEGUN, _mine)
 
 
 def note_serving() -> None:
     """In a worker, when it takes connections."""
-    _write(_SERVING, _mine)
+    _write(_place(_mine), 1)
 
 
 def end() -> None:
@@ -43,8 +46,13 @@ def end() -> None:
 
 
 def is_followed() -> bool:
-    """Whether others have been begun in the place of this worker, and none of them serves yet, but one of them may."""
-    return not _read(_ENDED) and _read(_BEGUN) > max(_mine, _read(_SERVING))
+    """Whether others have been begun in the place of this worker, and of the last ones none serves yet, but one may."""
+    last = _read(_BEGUN)
+    return not _read(_ENDED) and last > _mine and not _read(_place(last))
+
+
+def _place(generation: int) -> int:
+    return _SERVING + generation % _GENERATIONS * _NUMBER.size
 
 
 def _write(place: int, number: int) -> None:

@@ -4,6 +4,7 @@ and all other events are served.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -100,29 +101,47 @@ def test_a_damaged_event_is_refused_and_no_other(
         assert any(finding in each for each in found[event_id]), found[event_id]
 
 
+def history_meets_it(worker: Api, order_ids: list[str]) -> None:
+    """Of an order in the damaged commit; other orders' histories do not read it."""
+    assert worker.get(f"/orders/{order_ids[20]}/history", staff=True).status_code == 200
+    refused(worker.get(f"/orders/{order_ids[23]}/history", staff=True), 503, "ledger_damaged")
+
+
+def follower_meets_it(worker: Api, _: list[str]) -> None:
+    """A page of the feed that is read from the commits, for a window ends close before them."""
+    feed = worker.services.feed
+    assert len(feed._windows) == 1 and feed._windows[0].state.version == 20
+    refused(worker.get(f"/events/{EVENT_ID}/changes?after=20", staff=True), 503, "ledger_damaged")
+
+
+@pytest.mark.parametrize("meets_it", [history_meets_it, follower_meets_it])
 def test_damage_behind_a_segment(
-    app: Flask, make_app: MakeApp, database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    app: Flask,
+    make_app: MakeApp,
+    database: Database[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    meets_it: Callable[[Api, list[str]], None],
 ) -> None:
-    """New workers go on from the segment, which has what was written. An order's history meets the damage, and from
-    then on all workers refuse the event but those that have it in memory."""
+    """New workers go on from the segment, which has what was written. An order's history meets the damage, or a page of
+    the change feed; from then on all workers refuse the event but those that have it in memory."""
     monkeypatch.setattr("ticketing.storage.segments.SEGMENT_SIZE", 20)  # ten bookings
     monkeypatch.setattr("ticketing.storage.segments.EVENT_SIZE", 1)
-    monkeypatch.setattr("ticketing.storage.pages.FIRST_PAGE_COMMITS", 2)
-    api = Api(app)
+    api, worker = Api(app), Api(make_app())
     api.initialize(total_tickets=100)
-    orders = [api.book(f"user-{number}").json for number in range(40)]
+    order_ids = [str(api.book(f"user-{number}").json["order_id"]) for number in range(19)]
+    assert worker.get(f"/events/{EVENT_ID}/changes?after=20", staff=True).json["next"] == 20
+    order_ids += [str(api.book(f"user-{number}").json["order_id"]) for number in range(19, 40)]
     segments = Segments(segment_collection(database), ledger_collection(database), api.services.clock)
     while segments.extend(EVENT_ID, api.services.clock.monotonic() + 5):
         pass
+    assert worker.status()["booked_tickets"] == 40
     changed(25, orders__0__quantity=2)(ledger_collection(database), EVENT_ID)
-    worker = Api(make_app())
+    with monkeypatch.context() as patch:
+        patch.setattr("ticketing.storage.pages.FIRST_PAGE_COMMITS", 2)
+        assert Api(make_app()).status()["booked_tickets"] == 40
+    meets_it(worker, order_ids)
     assert worker.status()["booked_tickets"] == 40
-    for order in (orders[20], orders[23]):
-        answer = worker.get(f"/orders/{order['order_id']}/history", staff=True)
-        if order is orders[20]:
-            assert answer.status_code == 200
-    refused(answer, 503, "ledger_damaged")
-    assert worker.status()["booked_tickets"] == 40
+    monkeypatch.setattr("ticketing.storage.pages.FIRST_PAGE_COMMITS", 2)
     newcomer = Api(make_app())
     refused(newcomer.get(f"/status/{EVENT_ID}"), 503, "ledger_damaged")
     refused(newcomer.book("zoe"), 503, "ledger_damaged")

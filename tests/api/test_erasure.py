@@ -191,6 +191,29 @@ def test_an_organizer_is_erased(api: Api, app: Flask, make_app: MakeApp) -> None
         refused(reader.client.get(f"/events/{EVENT_ID}/orders", auth=OLGA), 403, "forbidden")
 
 
+@pytest.mark.parametrize("who", [ADA, OLGA], ids=["customer", "organizer"])
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_no_change_feed_tells_the_name_afterwards(
+    api: Api, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, who: tuple[str, str], is_interrupted: bool
+) -> None:
+    """Not even in a worker that has it in memory, from before the erasure or from its midst."""
+
+    def told(reader: Api) -> str:
+        return str(reader.get(f"/events/{EVENT_ID}/changes?after=0", staff=True).text)
+
+    there, between = Api(make_app()), Api(make_app())
+    assert who[0] in told(there)
+    if is_interrupted:
+        with monkeypatch.context() as patch:
+            break_off(patch, api, "replace 1")
+            refused(api.client.delete("/users/me", auth=who), 503, "storage_unavailable")
+    assert who[0] in told(between)
+    assert api.client.delete("/users/me", auth=who).status_code == 204
+    for reader in (there, between, api, Api(make_app())):
+        assert who[0] not in told(reader)
+        assert reader.get(f"/events/{EVENT_ID}/changes?after=0", staff=True).status_code == 200
+
+
 def test_who_takes_the_name_sees_no_webhooks(api: Api, app: Flask, make_app: MakeApp) -> None:
     """They have ended with the account, and nobody serves them: the next one of that name may replay nothing."""
     [made] = webhooks_seen(api, OLGA)

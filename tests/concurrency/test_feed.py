@@ -13,8 +13,9 @@ import pytest
 from tests.service.running import eventually
 from ticketing.clock import SystemClock
 from ticketing.domain.changes import Change, fold_and_tell
+from ticketing.domain.commands import Cancel, Pseudonymize
 from ticketing.domain.fold import Folding
-from ticketing.domain.model import EventState, RequestKey, Transition, TransitionType
+from ticketing.domain.model import EventState, OrderStatus, RequestKey, Transition, TransitionType
 from ticketing.domain.rows import Row
 from ticketing.errors import EventNotFound, LedgerDamaged, Overloaded, StorageUnavailable
 from ticketing import feed as feed_module
@@ -207,6 +208,152 @@ class TestPages:
             with pytest.raises(LedgerDamaged):
                 worker.page(2)
         assert not worker.feed._followed
+
+
+GONE = "erased:1"
+
+
+def replace_name(ledger: MemoryLedger, name: str) -> None:
+    """What an erasure does to the commits of the event."""
+
+    def scrubbed(part: Transition) -> Transition:
+        orders = tuple(each | {"user_id": GONE} if each.get("user_id") == name else each for each in part.orders)
+        return part._replace(by=GONE if part.by == name else part.by, orders=orders)
+
+    ledger.commits[EVENT] = [[scrubbed(part) for part in commit] for commit in ledger.commits[EVENT]]
+
+
+def booked(worker: Worker, user: str) -> str:
+    """The id of a new order."""
+    answer = worker.manager.execute(booking(user))
+    assert answer.order is not None
+    return answer.order.order_id
+
+
+def pseudonymize(worker: Worker, name: str) -> None:
+    """The first step of an erasure in an event."""
+    worker.manager.execute(Pseudonymize(event_id=EVENT, by="admin", user_id=name, pseudonym=GONE))
+
+
+class TestErasedNames:
+    """Are told by no feed once the erasure is done, whatever it has in memory."""
+
+    @pytest.mark.parametrize("limit", [1, 3, 500])
+    @pytest.mark.parametrize("read_before", ["the erasure", "the name was replaced", "both"])
+    def test_they_are_not_told(self, worker: Worker, ledger: MemoryLedger, read_before: str, limit: int) -> None:
+        """Neither of orders nor of who made a change: by a worker that read before the erasure, or in its midst."""
+        other = Worker(ledger)
+        worker.book("ada", "ben", "cleo")
+        worker.manager.execute(Cancel(event_id=EVENT, by="ada", user_id="ada"))
+        worker.book("ada")
+        worker.manager.execute(Cancel(event_id=EVENT, by="ada", user_id="ben"))
+        for name in ("dan", "eve"):
+            worker.book(name)
+        if read_before != "the name was replaced":
+            assert "'ada'" in repr(followed(other, limit))
+        pseudonymize(worker, "ada")
+        if read_before != "the erasure":
+            followed(other, limit)
+        replace_name(ledger, "ada")
+        told = followed(other, limit)
+        assert "'ada'" not in repr(told)
+        assert [change._replace(orders=()) for change in told] == [
+            change._replace(orders=()) for change in all_changes(ledger)
+        ]
+        assert [[changed.order.user_id for changed in change.orders] for change in told] == [
+            [changed.order.user_id for changed in change.orders] for change in all_changes(ledger)
+        ]
+
+    def test_nor_that_of_somebody_without_orders(self, worker: Worker, ledger: MemoryLedger) -> None:
+        """Staff: the erasure leaves no transition, and only the commits change."""
+        worker.book("ada")
+        worker.manager.execute(Cancel(event_id=EVENT, by="sue", user_id="ada"))
+        assert [change.by for change in worker.page(0).changes] == [None, None, "sue"]
+        pseudonymize(worker, "sue")
+        replace_name(ledger, "sue")
+        assert [change.by for change in worker.page(0).changes] == [None, None, GONE]
+
+    def test_who_follows_a_state_with_the_name(self, worker: Worker, ledger: MemoryLedger) -> None:
+        """A window that ends before the erasure, from which it goes on."""
+        worker.book("ada", "ben")
+        assert len(worker.page(1).changes) == 2
+        other = Worker(ledger)
+        other.manager.execute(Cancel(event_id=EVENT, user_id="ada"))
+        pseudonymize(other, "ada")
+        replace_name(ledger, "ada")
+        assert "'ada'" not in repr(worker.page(3, 1).changes + worker.page(1).changes)
+
+    def test_the_name_of_who_has_it_next_is_told(self, worker: Worker) -> None:
+        """His orders are his."""
+        worker.book("ada")
+        pseudonymize(worker, "ada")
+        worker.book("ada")
+        for _ in range(2):
+            named = [[changed.order.user_id for changed in change.orders] for change in worker.page(0).changes]
+            assert named == [[], [GONE], [GONE], ["ada"]]
+
+    def test_who_comes_later_reads_who_made_the_changes_once_more(self, worker: Worker, ledger: MemoryLedger) -> None:
+        """And folds nothing; where a page tells nobody's name it reads nothing."""
+        worker.book("ada")
+        worker.manager.execute(Cancel(event_id=EVENT, by="sue", user_id="ada"))
+        worker.page(1)
+        ledger.reads.clear()
+        assert [change.by for change in worker.page(1).changes] == [None, "sue"]
+        assert ledger.reads == [(EVENT, 3), (EVENT, 0)]  # the manager's look, then from the end of a commit
+        ledger.reads.clear()
+        worker.page(1, 1)
+        assert ledger.reads == [(EVENT, 3)]
+
+    def test_who_had_asked_when_it_was_read_does_not(
+        self, worker: Worker, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Many who wait for the same change read it once."""
+        worker.manager.execute(Cancel(event_id=EVENT, by="sue", order_id=booked(worker, "ada")))
+        real: Callable[..., EventState] = worker.manager.state_of
+
+        def state_of(*args: Any, **options: Any) -> EventState:
+            monkeypatch.setattr(worker.manager, "state_of", real)
+            assert [change.by for change in worker.page(1).changes] == [None, "sue"]
+            ledger.reads.clear()
+            return real(*args, **options)
+
+        monkeypatch.setattr(worker.manager, "state_of", state_of)
+        assert [change.by for change in worker.page(1).changes] == [None, "sue"]
+        assert ledger.reads == [(EVENT, 3)]
+
+    def test_what_is_not_there_any_more_is_damage(self, worker: Worker, ledger: MemoryLedger) -> None:
+        """Nobody can say then who made the change."""
+        worker.book("ada")
+        worker.manager.execute(Cancel(event_id=EVENT, by="sue", user_id="ada"))
+        worker.page(0)
+        del ledger.commits[EVENT][2]
+        with pytest.raises(LedgerDamaged):
+            worker.page(0)
+
+
+class TestDamage:
+    """Whoever meets it lets everybody read what was written first."""
+
+    @pytest.mark.parametrize("is_away", [False, True])
+    def test_it_is_told_to_the_storage(
+        self, worker: Worker, ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch, is_away: bool
+    ) -> None:
+        """For a second at most; also where that fails it is damage that the follower hears of."""
+        distrusted: list[tuple[str, float]] = []
+
+        def distrust(event_id: str, deadline: float) -> None:
+            distrusted.append((event_id, deadline - time.monotonic()))
+            if is_away:
+                raise StorageUnavailable
+
+        worker.book("ada", "ben")
+        monkeypatch.setattr(ledger, "distrust", distrust)
+        ledger.commits[EVENT][1] = [ledger.commits[EVENT][1][0]._replace(type=TransitionType.CANCELLED)]
+        ledger.commits[EVENT][1][0].orders[0]["status"] = OrderStatus.CANCELLED
+        with pytest.raises(LedgerDamaged):
+            worker.page(0)
+        ((event_id, left_s),) = distrusted
+        assert event_id == EVENT and left_s == pytest.approx(1.0, abs=0.5)
 
 
 class TestWaiting:

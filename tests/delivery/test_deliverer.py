@@ -543,6 +543,20 @@ class TestReceiversInTrouble:
         ids = [each.message_id for each in receiver.received]
         assert ids[:2] == ids[2:4] and len(set(ids)) == 3
 
+    def test_a_replay_after_an_erasure(self, place: Place, receiver: Receiver) -> None:
+        """By the process that told the name before: it tells it no more."""
+        place.subscribe(receiver)
+        place.deliver()
+        place.book("ada", "ben")
+        eventually(lambda: len(receiver.received) == 2)
+        eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 3)
+        assert place.parts.erasure.erase("ada", "admin", SystemClock().monotonic() + 30)
+        place.webhooks.replay("wh_one", EVENT, 1)
+        eventually(lambda: len(receiver.received) == 4)
+        assert [each.told[1] for each in receiver.received[:2]] == ["ada", "ben"]
+        again, behind = (str(each.told[1]) for each in receiver.received[2:])
+        assert again.startswith("erased:") and behind == "ben"
+
 
 class TestPauses:
     def test_they_double(self) -> None:

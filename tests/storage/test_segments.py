@@ -391,15 +391,39 @@ class TestTheyAreWritten:
         assert list(found) == [{"first": 1, "last": 39}, {"first": 40, "last": 50}]
         assert read(ledger, clock) == play.transitions
 
-    @pytest.mark.parametrize(
-        "damage", [removed(50), out_of_turn, between_two, changed(50, type="cancelled"), without_checksum]
-    )
+    @pytest.mark.parametrize("damage", [removed(50), out_of_turn, between_two, changed(50, type="cancelled")])
     @pytest.mark.usefixtures("play")
-    def test_what_is_damaged_or_cannot_be_told_is_in_none(
+    def test_who_meets_damage_writes_none_and_removes_those_that_there_are(
         self, segments: Segments, clock: FakeClock, collection: Collection[Document], damage: Broken
     ) -> None:
-        """To read it is left to those who say what is wrong."""
+        """To read it is left to those who say what is wrong, and they read it all."""
+        for _ in range(2):
+            assert segments.extend(EVENT_ID, clock.monotonic() + 5)
         damage(collection, EVENT_ID)
+        assert extend(segments, clock) == 0
+
+    @pytest.mark.usefixtures("play")
+    def test_where_they_cannot_be_removed_none_is_written_either(
+        self, segments: Segments, clock: FakeClock, collection: Collection[Document], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing else comes of it."""
+        assert segments.extend(EVENT_ID, clock.monotonic() + 5)
+        changed(15, type="cancelled")(collection, EVENT_ID)
+
+        def remove(*_: Any) -> None:
+            raise StorageUnavailable
+
+        with monkeypatch.context() as patch:
+            patch.setattr(segments, "remove", remove)
+            assert not segments.extend(EVENT_ID, clock.monotonic() + 5)
+        assert segments._collection.distinct("last") == [10]
+
+    @pytest.mark.usefixtures("play")
+    def test_there_is_none_of_a_commit_without_a_checksum(
+        self, segments: Segments, clock: FakeClock, collection: Collection[Document]
+    ) -> None:
+        """Nobody can tell whether it is another by now. It is no damage: those before it stay."""
+        without_checksum(collection, EVENT_ID)
         assert extend(segments, clock) == 4
 
     def test_no_more_is_read_than_is_needed(

@@ -28,6 +28,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from ..clock import TURN_S, Clock
 from ..domain.model import Transition
 from ..domain.rows import Row, transitions_in, versions_of
+from ..errors import StorageUnavailable
 from .ahead import Ahead
 from .checksums import CHECKSUM, CODEC_OPTIONS, find_checked, sealed
 from .columns import part_documents, parts_of
@@ -100,7 +101,10 @@ class Segments:
             segment = following.get(deadline)
 
     def extend(self, event_id: str, deadline: float) -> bool:
-        """Write the next one of an event. False: the ledger has not enough for it, or none is to be made of it."""
+        """Write the next one of an event. False: the ledger has not enough for it, or none is to be made of it.
+
+        Where the ledger is damaged all of the event go, so that whoever reads it meets the damage.
+        """
         end = self._end(event_id, deadline)
         try:
             commits = self._commits_after(event_id, end, deadline)
@@ -109,6 +113,8 @@ class Segments:
             document = _segment_document(event_id, end, commits)
         except NOT_A_COMMIT as error:
             log.warning("no segment of a damaged ledger", extra={"event_id": event_id, "finding": repr(error)})
+            with suppress(StorageUnavailable):  # whoever reads the ledger up to there meets the damage and removes them
+                self.remove(event_id, deadline)
             return False
         with suppress(DuplicateKeyError):  # another worker was faster
             self._retried(partial(self._collection.insert_one, document), deadline)
