@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from pymongo.errors import PyMongoError
 
 from tests.damage import described, insert_strays
 from ticketing.api.auth import Role
@@ -196,6 +197,104 @@ class TestLooking:
         assert opened.services.webhooks.deliveries(webhook_id, 9) == []
 
 
+class TestAnEndMeanwhile:
+    """Who is about to write something of a webhook learns too late that it has ended: nothing comes back."""
+
+    def ended(self, api: Api, body: Json | None = None) -> str:
+        webhook_id: str = subscribe(api, body).json["webhook_id"]
+        assert api.client.delete(f"/webhooks/{webhook_id}", auth=ADMIN).status_code == 204
+        return webhook_id
+
+    def nothing_is_left(self, api: Api) -> bool:
+        """Neither of it nor of another webhook."""
+        database = api.services.database
+        names = ("webhooks", "webhook_cursors", "webhook_deliveries")
+        return not any(list(database[name].find()) for name in names)
+
+    def test_between_look_and_insert(self, opened: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The webhook was there a moment ago: what was inserted is taken back."""
+        webhook_id, webhooks = subscribe(opened, {"url": URL}).json["webhook_id"], opened.services.webhooks
+        real = webhooks._cursors.insert_one
+
+        def insert_late(document: Json) -> None:
+            webhooks.remove(webhook_id)
+            real(document)
+
+        monkeypatch.setattr(webhooks._cursors, "insert_one", insert_late)
+        assert webhooks.advance(webhook_id, "newer", Cursor(), 3) == Cursor(version=3)
+        assert self.nothing_is_left(opened)
+
+    @pytest.mark.parametrize("write", ["log", "advance", "replay"])
+    def test_somebody_else_inserts_first(self, opened: Api, monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+        """Of a webhook that goes on: what each wrote is there."""
+        webhook_id, webhooks = subscribe(opened, {"url": URL}).json["webhook_id"], opened.services.webhooks
+        writes: dict[str, Any] = {
+            "log": lambda: webhooks.log(webhook_id, delivery(3)),
+            "advance": lambda: webhooks.advance(webhook_id, "newer", Cursor(), 3),
+            "replay": lambda: webhooks.replay(webhook_id, "newer", 0),
+        }
+        real_look = webhooks._is_there
+
+        def look(webhook_id: str) -> bool:
+            monkeypatch.setattr(webhooks, "_is_there", real_look)
+            writes["replay" if write == "advance" else "advance" if write == "replay" else "log"]()
+            return True
+
+        monkeypatch.setattr(webhooks, "_is_there", look)
+        told = writes[write]()
+        if write == "log":
+            assert len(webhooks.deliveries(webhook_id, 9)) == 2
+        else:
+            assert webhooks.cursors(webhook_id)["newer"] == Cursor(version=0, replays=1)
+            assert told == (Cursor(version=0, replays=1) if write == "advance" else None)
+
+    @pytest.mark.parametrize("cursor", [Cursor(version=2), Cursor()])
+    def test_who_delivers(self, opened: Api, cursor: Cursor) -> None:
+        """A notice of an event that it had begun with, or one that was opened since."""
+        webhook_id, webhooks = self.ended(opened, {"url": URL}), opened.services.webhooks
+        webhooks.log(webhook_id, delivery(3))
+        assert webhooks.advance(webhook_id, EVENT_ID, cursor, 3) == Cursor(version=3)
+        assert self.nothing_is_left(opened)
+
+    def test_who_replays(self, opened: Api) -> None:
+        """It is not served again."""
+        opened.services.webhooks.replay(self.ended(opened), EVENT_ID, 0)
+        assert self.nothing_is_left(opened)
+
+    @pytest.mark.parametrize("collection", ["_deliveries", "_cursors"])
+    def test_an_end_that_is_cut_short(
+        self, opened: Api, monkeypatch: pytest.MonkeyPatch, collection: str
+    ) -> None:
+        """It is served no more, whatever is noted or asked of it, and is there for a repeat, which does the rest."""
+        answer = subscribe(opened, key="k")
+        webhook_id, webhooks = answer.json["webhook_id"], opened.services.webhooks
+
+        def fail(*args: Any) -> None:
+            raise PyMongoError
+
+        with monkeypatch.context() as patch:
+            for name in ("delete_one", "delete_many"):
+                patch.setattr(getattr(webhooks, collection), name, fail)
+            refused(opened.client.delete(f"/webhooks/{webhook_id}", auth=ADMIN), 503, "storage_unavailable")
+        webhooks.disable(webhook_id, "the receiver is gone (410)")
+        webhooks.advance(webhook_id, EVENT_ID, Cursor(version=2), 3)
+        assert opened.client.post(f"/webhooks/{webhook_id}/replay?after=0", auth=ADMIN).status_code == 202
+        shown = opened.get(f"/webhooks/{webhook_id}", staff=True).json
+        assert shown["disabled_reason"].startswith("it is being deleted")
+        assert opened.client.delete(f"/webhooks/{webhook_id}", auth=ADMIN).status_code == 204
+        assert self.nothing_is_left(opened)
+
+    def test_made_anew(self, opened: Api) -> None:
+        """With the same key, so with the same id: it begins with what comes then."""
+        webhook_id, webhooks = subscribe(opened, key="k").json["webhook_id"], opened.services.webhooks
+        opened.client.delete(f"/webhooks/{webhook_id}", auth=ADMIN)
+        webhooks.advance(webhook_id, EVENT_ID, Cursor(version=2), 3)
+        for user in ("ben", "cleo"):
+            opened.book(user)
+        assert subscribe(opened, key="k").json["webhook_id"] == webhook_id
+        assert webhooks.cursors(webhook_id) == {EVENT_ID: Cursor(version=4)}
+
+
 class TestAnotherRole:
     """Webhooks rest on a role: they end with it."""
 
@@ -263,6 +362,15 @@ class TestReplay:
         assert webhooks.advance(webhook_id, EVENT_ID, old, 2) == Cursor(version=0, replays=1)
         assert webhooks.advance(webhook_id, EVENT_ID, Cursor(version=0, replays=1), 1) == Cursor(version=1, replays=1)
         assert webhooks.cursors(webhook_id) == {EVENT_ID: Cursor(version=1, replays=1)}
+
+    def test_of_an_event_that_was_opened_since(self, opened: Api) -> None:
+        """Who delivers its first notice has no cursor of it yet, and learns of the replay too."""
+        webhook_id, webhooks = subscribe(opened, {"url": URL}).json["webhook_id"], opened.services.webhooks
+        opened.initialize(1, "newer")
+        assert webhooks.advance(webhook_id, "newer", Cursor(), 1) == Cursor(version=1)
+        webhooks.replay(webhook_id, "newer", 0)
+        assert webhooks.advance(webhook_id, "newer", Cursor(), 2) == Cursor(version=0, replays=1)
+        assert webhooks.cursors(webhook_id)["newer"] == Cursor(version=0, replays=1)
 
     def test_of_which_event(self, opened: Api) -> None:
         """A webhook of all events needs one named; one of an event takes no other."""

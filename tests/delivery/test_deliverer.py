@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +40,7 @@ from .receiver import Received, Receiver
 
 EVENT = "concert"
 SECRET = "whsec_" + "c2VjcmV0" * 5
+OTHER_SECRET = "whsec_" + "b3RoZXJz" * 5
 FAST = Settings(lease_s=60.0, backoff_first_s=0.02)
 
 
@@ -85,7 +87,12 @@ class Place:
         )
 
     def subscribe(
-        self, receiver: Receiver, event_id: str | None = EVENT, types: list[str] | None = None, name: str = "one"
+        self,
+        receiver: Receiver,
+        event_id: str | None = EVENT,
+        types: list[str] | None = None,
+        name: str = "one",
+        secret: str = SECRET,
     ) -> None:
         """Let a receiver be told from now on."""
         assert self.webhooks.add(
@@ -94,7 +101,7 @@ class Place:
                 url=receiver.url,
                 event_id=event_id,
                 types=types,
-                secret=SECRET,
+                secret=secret,
                 created_by="admin",
                 created_at=SystemClock().now(),
             )
@@ -105,6 +112,12 @@ class Place:
         found = self.webhooks.find(f"wh_{name}")
         assert found is not None
         return found
+
+    def left_of_webhooks(self) -> list[dict[str, Any]]:
+        """All documents that there are for subscriptions."""
+        database = self.client[self.database]
+        names = ("webhooks", "webhook_cursors", "webhook_deliveries")
+        return [document for name in names for document in database[name].find()]
 
     def attempts(self) -> int:
         """How often the last notice was sent in vain."""
@@ -528,6 +541,61 @@ class TestReceiversInTrouble:
         eventually(lambda: deliverer.ends() == {EVENT: 3})
         assert len(receiver.received) == 1
 
+    @pytest.mark.parametrize("event_id", [EVENT, None])
+    def test_an_end_while_something_is_under_way(
+        self, place: Place, make_receiver: MakeReceiver, event_id: str | None
+    ) -> None:
+        """Nothing of it comes back with the answer, also of an event that was opened later; made anew under the same
+        id it is told of what comes then only."""
+        first, second = make_receiver(), make_receiver()
+
+        def end(received: Received) -> int:
+            place.webhooks.remove("wh_one")
+            return 200
+
+        first.answer = end
+        place.subscribe(first, event_id)
+        told_of = event_id or "newer"
+        if event_id is None:
+            place.open("newer")
+        deliverer = place.deliver()
+        place.book("ada", event_id=told_of)
+        eventually(lambda: first.told() == confirmed("ada"))
+        eventually(lambda: not deliverer._couriers)
+        assert place.left_of_webhooks() == []
+        place.book("ben", event_id=told_of)
+        place.subscribe(second, event_id)
+        place.book("cleo", event_id=told_of)
+        eventually(lambda: second.told() == [("order.waitlisted", "cleo")])
+        assert len(first.received) == 1
+
+    def test_one_that_is_made_anew_at_once(
+        self, place: Place, make_receiver: MakeReceiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Under the same id, before the process that served it has noticed its end: the new one is served, not the
+        old one under its name."""
+        first, second, due, real = make_receiver(), make_receiver(), threading.Event(), Webhooks.lease
+
+        def lease(webhooks: Webhooks, *args: Any) -> list[Subscription]:
+            if due.is_set():
+                place.webhooks.remove("wh_one")
+                place.subscribe(second, secret=OTHER_SECRET)
+                due.clear()
+            return real(webhooks, *args)
+
+        monkeypatch.setattr(Webhooks, "lease", lease)
+        place.subscribe(first)
+        deliverer = place.deliver()
+        place.book("ada")
+        eventually(lambda: first.told() == confirmed("ada"))
+        eventually(lambda: place.webhooks.cursors("wh_one")[EVENT].version == 2)
+        due.set()
+        eventually(lambda: [each._subscription.url for each in deliverer._all_couriers()] == [second.url])
+        place.book("ben")
+        eventually(lambda: second.told() == [("order.waitlisted", "ben")])
+        second.received[0].verify(OTHER_SECRET)
+        assert len(first.received) == 1
+
     def test_a_replay_while_it_is_served(self, place: Place, receiver: Receiver) -> None:
         """The same notices again, under their ids, then on with the new ones."""
         place.open("other", 9)
@@ -556,6 +624,36 @@ class TestReceiversInTrouble:
         assert [each.told[1] for each in receiver.received[:2]] == ["ada", "ben"]
         again, behind = (str(each.told[1]) for each in receiver.received[2:])
         assert again.startswith("erased:") and behind == "ben"
+
+
+class TestStopping:
+    def test_from_a_signal_handler(self, place: Place) -> None:
+        """It waits for no lock: the thread that runs may hold any of them when the signal comes."""
+        parts = place.new_parts()
+        deliverer = Deliverer(parts.webhooks, parts.feed, SystemClock(), lambda: Sender(allow_private=True), FAST)
+        # An Event has its lock inside.
+        parts_of_it = [getattr(each, "_cond", each) for each in vars(deliverer).values()]
+        locks = [each for each in parts_of_it if hasattr(each, "acquire")]
+        assert locks
+
+        def stop_as_a_handler_does() -> None:
+            with ExitStack() as held:
+                for lock in locks:
+                    held.enter_context(lock)
+                deliverer.stop()
+
+        thread = threading.Thread(target=stop_as_a_handler_does, daemon=True)
+        thread.start()
+        thread.join(10.0)
+        assert not thread.is_alive(), "stop waits for a lock that its own thread holds"
+        deliverer.run()  # which ends at once
+
+    def test_it_ends_a_pause(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever waits for the next round goes on at once."""
+        monkeypatch.setattr(deliverer_module, "PAUSE_S", 3600.0)
+        deliverer = place.deliver(Settings(lease_s=4 * 3600.0))
+        eventually(lambda: deliverer.ends() == {EVENT: 1})
+        place.stop()
 
 
 class TestPauses:

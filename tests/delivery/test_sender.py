@@ -13,7 +13,7 @@ import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from ticketing.addresses import is_public
-from ticketing.delivery.sender import ANSWER_BYTES_MAX, Outcome, Sender
+from ticketing.delivery.sender import ANSWER_BYTES_MAX, LookUps, Outcome, Sender
 
 from .conftest import MakeReceiver
 from .receiver import Receiver
@@ -122,6 +122,79 @@ class TestTime:
             assert send(sender, f"http://127.0.0.1:{server.getsockname()[1]}/").error is not None
             sender.close()
             thread.join()
+
+
+class NameServer:
+    """In the place of `socket.getaddrinfo`: it answers nobody before `answers` is set."""
+
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self.address = address
+        self.answers = threading.Event()
+        self.asked: list[threading.Thread] = []
+
+    def __call__(self, host: str, port: int, **options: Any) -> Any:
+        """The address, at last."""
+        self.asked.append(threading.current_thread())
+        self.answers.wait(10.0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.address, port))]
+
+
+class TestNameServersThatHang:
+    def test_the_deadline_counts_from_the_look_up_on(self, receiver: Receiver) -> None:
+        """Nobody waits any longer; many tries have one thread between them, which holds up no end of the process; and
+        when names are answered again, messages arrive."""
+        resolve = NameServer()
+        sender = Sender(allow_private=True, deadline_s=0.3, resolve=resolve)
+        for _ in range(3):
+            began_s = time.monotonic()
+            assert send(sender, f"http://slow.example:{receiver.port}/") == Outcome(error="no answer within 0.3 s")
+            assert time.monotonic() - began_s < 5.0
+        [thread] = resolve.asked
+        assert thread.daemon
+        sender.close()
+        resolve.answers.set()
+        thread.join()
+        sender = Sender(allow_private=True, deadline_s=20.0, resolve=resolve)
+        assert send(sender, f"http://slow.example:{receiver.port}/") == Outcome(204)
+        sender.close()
+
+    def test_an_answer_to_somebody_before(self) -> None:
+        """One that comes while the next one waits is taken; what came before that is old, and asked for anew."""
+        resolve = NameServer("192.0.2.1")
+        look_ups = LookUps(resolve)
+        with pytest.raises(TimeoutError):
+            look_ups.addresses("slow.example", 443, 0.05)
+        threading.Timer(0.1, resolve.answers.set).start()
+        assert look_ups.addresses("slow.example", 443, 20.0) == ["192.0.2.1"]
+        assert len(resolve.asked) == 1
+        resolve.address = "192.0.2.2"
+        assert look_ups.addresses("slow.example", 443, 20.0) == ["192.0.2.2"]
+
+    def test_another_name_gets_its_own_answer(self) -> None:
+        """Not that of the name before, for whose thread it waits."""
+        asked, answers = [], threading.Event()
+
+        def resolve(host: str, port: int, **options: Any) -> Any:
+            asked.append(host)
+            answers.wait(10.0)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"address of {host}", port))]
+
+        look_ups = LookUps(resolve)
+        for host in ("slow.example", "other.example"):
+            with pytest.raises(TimeoutError):
+                look_ups.addresses(host, 443, 0.05)
+        assert asked == ["slow.example"]
+        threading.Timer(0.1, answers.set).start()
+        assert look_ups.addresses("other.example", 443, 20.0) == ["address of other.example"]
+
+    def test_a_late_answer_is_checked_too(self, receiver: Receiver) -> None:
+        """An address that is not public stays one."""
+        resolve = NameServer()
+        sender = Sender(allow_private=False, deadline_s=20.0, resolve=resolve)
+        threading.Timer(0.2, resolve.answers.set).start()
+        assert send(sender, f"http://slow.example:{receiver.port}/") == Outcome(error="its address is not a public one")
+        assert receiver.connections == 0
+        sender.close()
 
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]

@@ -18,6 +18,7 @@ those in it are told soon, the couriers look at the events whose sales have just
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import secrets
 import threading
@@ -89,7 +90,9 @@ class Deliverer:
         self.on_attempt: Callable[[Outcome, float], None] = lambda outcome, duration_s: None
         self._new_sender = new_sender
         self._holder = secrets.token_hex(8)
-        self._stopping = threading.Event()
+        # Signals come between any two instructions: who stops only puts a word here, for `run` to take out.
+        self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stopping = threading.Event()  # for the thread that watches
 
         # For the thread that runs: until when, and at which moment, events were looked for whose sales opened.
         self._opened_until = clock.now() - OPENED_AT_FIRST
@@ -105,13 +108,14 @@ class Deliverer:
         watcher = threading.Thread(target=self._watch, name="webhooks-watcher")
         watcher.start()
         try:
-            while not self._stopping.is_set():
+            pause_s = 0.0
+            while not self._is_told_to_stop(pause_s):
                 try:
                     self._share()
                     self._look_at_opened_sales()
                 except TicketingError as error:
                     log.warning("the storage does not answer, leases are not kept", extra={"error": error.code})
-                self._stopping.wait(min(PAUSE_S, self.settings.lease_s / 4))
+                pause_s = min(PAUSE_S, self.settings.lease_s / 4)
         finally:
             self._stopping.set()
             for courier in self._couriers.values():
@@ -125,16 +129,24 @@ class Deliverer:
 
     def stop(self) -> None:
         """Deliver what is under way, then end."""
-        self._stopping.set()
+        self._stops.put(None)
+
+    def _is_told_to_stop(self, within_s: float) -> bool:
+        try:
+            self._stops.get(timeout=within_s)
+        except queue.Empty:
+            return False
+        return True
 
     def _share(self) -> None:
         """Keep the leases, take some that are free, and have a courier for each."""
         until_s = time.monotonic() + self.settings.lease_s
         room = COURIERS_MAX - len(self._couriers)
         leased = self.webhooks.lease(self._holder, self.settings.lease_s, min(room, TAKEN_AT_ONCE_MAX))
-        ids = {subscription.webhook_id for subscription in leased}
+        secrets_of = {subscription.webhook_id: subscription.secret for subscription in leased}
         for courier in list(self._couriers.values()):
-            if courier.webhook_id not in ids:
+            # Another secret: it was ended, and made anew under the same id.
+            if courier.secret != secrets_of.get(courier.webhook_id):
                 courier.stop()  # it may still deliver: nobody is begun in its place before it has ended
             if not courier.is_alive():
                 with self._lock:
@@ -232,6 +244,7 @@ class Courier(threading.Thread):
     ) -> None:
         super().__init__(name=f"courier-{subscription.webhook_id}")
         self.webhook_id = subscription.webhook_id
+        self.secret = subscription.secret
         self._webhooks = deliverer.webhooks
         self._feed = deliverer.feed
         self._clock = deliverer.clock

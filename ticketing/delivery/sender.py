@@ -1,7 +1,8 @@
 """One signed POST (Standard Webhooks), within a deadline, to an address that was checked.
 
 The name of a receiver is resolved here, each address is checked, and the connection goes to that very address: a
-name that is resolved again for the connection could lead somewhere else by then. TLS and the Host header have the
+name that is resolved again for the connection could lead somewhere else by then. The system offers no look-up that
+ends in time, so another thread asks, and who waits for it gives up at the deadline. TLS and the Host header have the
 name. Redirects are not followed, proxies of the environment not asked, and of an answer no more than a part is read.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -52,7 +55,7 @@ class Sender:
     """
 
     def __init__(self, *, allow_private: bool, deadline_s: float = DEADLINE_S, resolve: Any = None) -> None:
-        self._network = GuardedNetwork(allow_private, resolve or socket.getaddrinfo)
+        self._network = GuardedNetwork(allow_private, LookUps(resolve or socket.getaddrinfo))
         self._deadline_s = deadline_s
         self._pool = httpcore.ConnectionPool(
             max_connections=1, keepalive_expiry=30.0, network_backend=self._network
@@ -100,13 +103,51 @@ def _read_some(answer: httpcore.Response) -> None:
         return  # the status is there, and is all that matters
 
 
+class LookUps:
+    """Looks up one name at a time, in a thread of its own. Not thread-safe.
+
+    A name server that does not answer holds a thread for some 30 s. So there is one at most: whoever asks meanwhile
+    waits for it too. It is a daemon, for which no end of the process waits.
+    """
+
+    def __init__(self, resolve: Any) -> None:
+        self._resolve = resolve
+        self._asked: tuple[str, int] | None = None
+        self._answer: Future[list[str]] = Future()
+        self._answer.set_result([])
+
+    def addresses(self, host: str, port: int, within_s: float) -> list[str]:
+        """The addresses of `host`, each once. Raises what `resolve` raises, and TimeoutError when time is over."""
+        until_s = time.monotonic() + within_s
+        if self._asked != (host, port):
+            wait([self._answer], within_s)
+        if self._answer.done():
+            self._ask(host, port)
+        elif self._asked != (host, port):
+            raise TimeoutError
+        return self._answer.result(max(0.0, until_s - time.monotonic()))
+
+    def _ask(self, host: str, port: int) -> None:
+        answer: Future[list[str]] = Future()
+
+        def look_up() -> None:
+            try:
+                found = self._resolve(host, port, type=socket.SOCK_STREAM)
+                answer.set_result(list(dict.fromkeys(str(each[4][0]) for each in found)))
+            except Exception as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=look_up, name="webhooks-look-up", daemon=True).start()
+        self._asked, self._answer = (host, port), answer
+
+
 class GuardedNetwork(httpcore.NetworkBackend):
     """Connects to addresses that it has checked, and lets nothing go on past `deadline` (`time.monotonic()`)."""
 
-    def __init__(self, allow_private: bool, resolve: Any) -> None:
+    def __init__(self, allow_private: bool, look_ups: LookUps) -> None:
         self.deadline = 0.0
         self._allow_private = allow_private
-        self._resolve = resolve
+        self._look_ups = look_ups
         self._real = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -119,10 +160,11 @@ class GuardedNetwork(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to the first address of `host` that can be reached. Raises httpcore's errors."""
         try:
-            found = self._resolve(host, port, type=socket.SOCK_STREAM)
+            addresses = self._look_ups.addresses(host, port, self.left_s())
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout from error
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(str(error)) from error
-        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
         allowed = [each for each in addresses if self._allow_private or is_public(each)]
         if not allowed:
             raise ForbiddenAddress(host)

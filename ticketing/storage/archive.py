@@ -32,6 +32,7 @@ from pymongo.errors import BulkWriteError
 from ..domain.accounts import PSEUDONYM_PREFIX
 from .checksums import CHECKSUM, agrees_with_checksum, with_checksum
 from .documents import ledger_id
+from .inserts import DUPLICATE_KEY
 
 Document = dict[str, Any]
 
@@ -288,7 +289,7 @@ class _Import:
             try:
                 self._ledger.insert_many([commit.raw for commit in commits])
             except BulkWriteError as error:
-                taken = [each["index"] for each in error.details["writeErrors"] if each["code"] == 11000]
+                taken = [each["index"] for each in error.details["writeErrors"] if each["code"] == DUPLICATE_KEY]
                 if not taken:
                     raise
                 written += taken[0]

@@ -6,6 +6,9 @@
 
 The ledger is the outbox: a cursor is all that is known of what was delivered. A lease says which process serves a
 subscription; it is taken and kept by the clock of MongoDB, so that those of the processes need not agree.
+
+A subscription may end while a notice is under way to it. What is noted of that afterwards must leave nothing behind,
+nor anything for a new one that gets the same id from its Idempotency-Key: see `_insert_for`.
 """
 
 from __future__ import annotations
@@ -20,27 +23,22 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import pymongo
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
-from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from ..errors import StorageUnavailable
 from ..ids import is_event_id
+from .inserts import DUPLICATE_KEY
 from .ledger import ledger_collection
 from .strays import COMMIT_ID, end_of, reading_anything
+from .users import durable
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
+    from pymongo.collection import Collection
     from pymongo.database import Database
 
 DELIVERIES_KEPT = 100
-DUPLICATE_KEY = 11000
-_CONCERNS: dict[str, Any] = {
-    "read_concern": ReadConcern("majority"),
-    "write_concern": WriteConcern("majority", j=True),
-    "read_preference": ReadPreference.PRIMARY,
-}
-
+ENDED = "it is being deleted: repeat the DELETE, if it stays so"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,12 +126,10 @@ class Webhooks:
 
     def __init__(self, database: Database[dict[str, Any]], timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._subscriptions = database.get_collection("webhooks", **_CONCERNS)
-        self._cursors = database.get_collection("webhook_cursors", **_CONCERNS)
+        self._subscriptions = durable(database, "webhooks")
+        self._cursors = durable(database, "webhook_cursors")
         # A log that may lose its last lines in a crash: each delivery would wait for its journal.
-        self._deliveries = database.get_collection(
-            "webhook_deliveries", **_CONCERNS | {"write_concern": WriteConcern(1)}
-        )
+        self._deliveries = durable(database, "webhook_deliveries").with_options(write_concern=WriteConcern(1))
         self._ledger = reading_anything(ledger_collection(database))
 
     def within(self, seconds: float) -> Webhooks:
@@ -190,10 +186,13 @@ class Webhooks:
 
     @_bounded
     def remove(self, webhook_id: str) -> None:
-        """End a subscription. What is under way to it may still arrive."""
-        self._subscriptions.delete_one({"_id": webhook_id})
+        """End a subscription. What is under way to it may still arrive. May be repeated, until it is not there."""
+        # First nobody may serve it, last it goes: what is cut short in between is there for a repeat, and nobody makes
+        # a new one under its id meanwhile.
+        self._subscriptions.update_one({"_id": webhook_id}, {"$set": {"disabled_reason": ENDED}})
         self._deliveries.delete_one({"_id": webhook_id})
         self._cursors.delete_many(_cursors_of(webhook_id))
+        self._subscriptions.delete_one({"_id": webhook_id})
 
     @_bounded
     def remove_of(self, user_id: str) -> bool:
@@ -212,13 +211,16 @@ class Webhooks:
     @_bounded
     def replay(self, webhook_id: str, event_id: str, after: int) -> None:
         """Deliver again what came after version `after`, and serve the subscription again if it was disabled."""
-        self._cursors.update_one(
-            {"_id": _cursor_id(webhook_id, event_id)},
-            {"$set": {"version": after}, "$inc": {"replays": 1}},
-            upsert=True,
-        )
+        cursor_id = _cursor_id(webhook_id, event_id)
+        change = {"$set": {"version": after}, "$inc": {"replays": 1}}
+        if not self._cursors.update_one({"_id": cursor_id}, change).matched_count:
+            first = {"_id": cursor_id, **asdict(Cursor(version=after, replays=1))}
+            try:
+                self._insert_for(webhook_id, self._cursors, first)
+            except DuplicateKeyError:  # whoever delivers has made it meanwhile
+                self._cursors.update_one({"_id": cursor_id}, change)
         self._subscriptions.update_one(
-            {"_id": webhook_id}, {"$set": {"disabled_reason": None, "failing": None}, "$inc": {"replays": 1}}
+            _not_ended(webhook_id), {"$set": {"disabled_reason": None, "failing": None}, "$inc": {"replays": 1}}
         )
 
     # Those who deliver.
@@ -260,10 +262,11 @@ class Webhooks:
         """All up to `version` was delivered. Returns the cursor as it is now: another one after a replay."""
         cursor_id = _cursor_id(webhook_id, event_id)
         advanced = Cursor(version=version, replays=cursor.replays)
+        mine = {"_id": cursor_id, "replays": cursor.replays}
+        if self._cursors.update_one(mine, {"$max": {"version": version}}).matched_count:
+            return advanced
         try:
-            self._cursors.update_one(
-                {"_id": cursor_id, "replays": cursor.replays}, {"$max": {"version": version}}, upsert=True
-            )
+            self._insert_for(webhook_id, self._cursors, {"_id": cursor_id, **asdict(advanced)})
         except DuplicateKeyError:  # it is there, with more replays
             document = self._cursors.find_one({"_id": cursor_id}, {"_id": 0})
             return advanced if document is None else Cursor(**document)
@@ -273,7 +276,28 @@ class Webhooks:
     def log(self, webhook_id: str, delivery: Delivery) -> None:
         """Note an attempt; the oldest ones go."""
         attempts = {"$each": [asdict(delivery)], "$slice": -DELIVERIES_KEPT}
-        self._deliveries.update_one({"_id": webhook_id}, {"$push": {"attempts": attempts}}, upsert=True)
+        change = {"$push": {"attempts": attempts}}
+        if not self._deliveries.update_one({"_id": webhook_id}, change).matched_count:
+            try:
+                self._insert_for(webhook_id, self._deliveries, {"_id": webhook_id, "attempts": [asdict(delivery)]})
+            except DuplicateKeyError:  # another process has made it meanwhile
+                self._deliveries.update_one({"_id": webhook_id}, change)
+
+    def _insert_for(
+        self, webhook_id: str, collection: Collection[dict[str, Any]], document: dict[str, Any]
+    ) -> None:
+        """Insert what a subscription does not have yet, unless it has ended.
+
+        It is looked for before, so that a crash leaves nothing, and after, for it may have ended meanwhile: `remove`
+        marks it before it removes what belongs to it.
+        """
+        if self._is_there(webhook_id):
+            collection.insert_one(document)
+            if not self._is_there(webhook_id):
+                collection.delete_one({"_id": document["_id"]})
+
+    def _is_there(self, webhook_id: str) -> bool:
+        return self._subscriptions.find_one(_not_ended(webhook_id), {"_id": 1}) is not None
 
     @_bounded
     def set_failing(self, webhook_id: str, failing: Failing | None) -> None:
@@ -283,8 +307,9 @@ class Webhooks:
 
     @_bounded
     def disable(self, webhook_id: str, reason: str) -> None:
-        """Serve it no more."""
-        self._subscriptions.update_one({"_id": webhook_id}, {"$set": {"disabled_reason": reason}})
+        """Serve it no more. The first reason stays."""
+        active = {"_id": webhook_id, "disabled_reason": None}
+        self._subscriptions.update_one(active, {"$set": {"disabled_reason": reason}})
 
     @_bounded
     def ends_of_ledgers(self, event_id: str | None = None) -> dict[str, int]:
@@ -354,6 +379,10 @@ def opened_between(after: datetime, until: datetime) -> dict[str, Any]:
     """The commits that say that sales begin in this time. Two of the conditions are for the index `event_details`."""
     opened = {"$elemMatch": {"event.sales_open_at": {"$gt": after, "$lte": until}}}
     return {"$and": [{"event_id": {"$gt": ""}}, {"transitions.event": {"$exists": True}}, {"transitions": opened}]}
+
+
+def _not_ended(webhook_id: str) -> dict[str, Any]:
+    return {"_id": webhook_id, "disabled_reason": {"$ne": ENDED}}
 
 
 def _cursor_id(webhook_id: str, event_id: str) -> str:
