@@ -378,14 +378,14 @@ class Route:
     def __init__(self, app: Flask, api: Api, row: str) -> None:
         count_no_attempts(app)
         populate(app)
-        props = Props(api)
+        props = Props(api, password=OWNER[1])
         self._api = api
         self._method, path = row.split()
         self._path = props.fill_in(path)
         self._headers = HEADERS.get(row)
         self._is_own = path == "/users/me"  # which the admin of the settings cannot change
         self._auth = None if path == "/book" else OWNER if self._is_own else ADMIN
-        self.right = RIGHT_BODIES[row](props) | ({"current_password": OWNER[1]} if self._is_own else {})
+        self.right = RIGHT_BODIES[row](props)
         self._before = stored(api)
 
     def is_done_or_refused(self, body: bytes, content_type: str | None, chunked: bool = False) -> Answer:

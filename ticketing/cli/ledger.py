@@ -71,12 +71,13 @@ def export(file: str, event_id: str | None) -> None:
 @ledger_commands.command("import")
 @click.argument("file", default="-", type=click.File("rb"))
 def import_(file: IO[bytes]) -> None:
-    """Bring ledgers in, verify all that are there, and write the segments of long ones.
+    """Bring ledgers in, and verify all that are there.
 
     FILE was made by `ledger export`. It is standard input unless named, and `-` is that too. Stop the service first.
     Makes the indexes and views as `init-db` does. Nothing is ever overwritten: a commit that is there already is left
     alone. An event comes in whole: where one of its lines is damaged or missing, or the ledger has another commit in
-    its place, nothing is written of it, and the others come in. It may be run again after an interruption.
+    its place, nothing is written of it, and the others come in. It may be run again after an interruption. Of
+    long ledgers it writes the segments, from which workers read them faster.
 
     Exits with 0 when all is in and all is well, 1 when events were left out (each is named) or there are findings,
     2 when nothing came in or the storage does not answer.
