@@ -153,7 +153,7 @@ def build_services(config: Config, client: MongoClient[dict[str, Any]], clock: C
     manager.on_change = on_change
     accounts = Accounts(Users(durable(database, USERS), clock), clock, auth.first_admin(config))
     sessions = Sessions(durable(database, SESSIONS), clock)
-    names = Names(commits, clock, segments)
+    names = Names(commits, clock, segments, copies)
     subscriptions = Webhooks(database, timeout_s=config.request_deadline_s)
     erasure = Erasure(accounts, sessions, subscriptions, names, manager, clock)
     catalog, orders = Catalog(commits, clock), Orders(commits, clock)

@@ -663,6 +663,15 @@ class TestCopiesOfCommits:
         assert orders(there) == orders(api) == orders(Api(make_app()))
         in_order(api)
 
+    def test_nor_is_that_of_who_only_did_something(self, shared: mmap, app: Flask, api: Api) -> None:
+        """Where no order is to be given to a pseudonym, no transition is written."""
+        sue = ("sue-of-the-test", "a password of an admin")
+        add_account(app, sue, Role.ADMIN)
+        assert api.post("/book", {"event_id": "play", "user_id": "zoe"}, auth=sue).status_code == 202
+        assert shared.find(sue[0].encode()) >= 0
+        assert api.client.delete(f"/users/{sue[0]}", auth=ADMIN).status_code == 204
+        assert shared.find(sue[0].encode()) == -1
+
     def test_it_would_be(self, shared: mmap, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         """The control: copies that nobody wipes out."""
         monkeypatch.setattr(RecentCommits, "forget", lambda copies: None)

@@ -16,6 +16,7 @@ from ..clock import Clock
 from ..errors import LedgerDamaged
 from .checksums import CHECKSUM, find_checked, with_checksum
 from .documents import NOT_A_COMMIT, ledger_id
+from .recent import RecentCommits
 from .retries import retried
 from .segments import Segments
 from .strays import reading_anything
@@ -33,10 +34,17 @@ class Names:
     A `deadline` is a time on the clock's `monotonic()`. Past it all methods raise `StorageUnavailable`.
     """
 
-    def __init__(self, collection: Collection[Document], clock: Clock, segments: Segments | None = None) -> None:
+    def __init__(
+        self,
+        collection: Collection[Document],
+        clock: Clock,
+        segments: Segments | None = None,
+        recent_commits: RecentCommits | None = None,
+    ) -> None:
         self._collection = collection
         self._clock = clock
         self._segments = segments
+        self._recent_commits = recent_commits or RecentCommits()
 
     def events_naming(self, user_id: str, deadline: float) -> list[str]:
         """The events with orders of this user, or with changes that he made."""
@@ -69,7 +77,9 @@ class Names:
         self._remove_segments(event_id, deadline)  # none is made of the old commits any more
 
     def remove_copies(self, pseudonym: str, deadline: float) -> None:
-        """Remove the segments of all events that name a pseudonym: those of an erasure that broke off, too."""
+        """Remove the segments of all events that name a pseudonym: those of an erasure that broke off, too. And what
+        the workers of this host have left each other, where nothing but `by` has the name."""
+        self._recent_commits.forget()
         for event_id in self.events_naming(pseudonym, deadline):
             self._remove_segments(event_id, deadline)
 
