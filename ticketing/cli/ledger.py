@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import IO
 
@@ -34,8 +34,8 @@ def verify(event_id: str | None, as_json: bool) -> None:
     answer.
     """
     with storage():
-        findings = _verify(event_id, as_json)
-    sys.exit(EXIT_FINDINGS if findings else 0)
+        unsound = [report.event_id for report in _verified(event_id, as_json) if report.findings]
+    sys.exit(EXIT_FINDINGS if unsound else 0)
 
 
 @ledger_commands.command("export")
@@ -98,10 +98,14 @@ def import_(file: IO[bytes]) -> None:
         click.echo(f"Imported {counted(imported.written, 'commit')}, {imported.present} were there already.")
         if imported.pseudonymous:
             click.echo(f"In {imported.pseudonymous} of these names were erased since.")
-        long: list[str] = []
-        is_unsound = _verify(None, watched=lambda commits: names_again(commits, findings.of("erase again")), long=long)
+        unsound, long = [], []
+        for report in _verified(None, watched=lambda commits: names_again(commits, findings.of("erase again"))):
+            if report.findings:
+                unsound.append(report.event_id)
+            elif report.transitions >= BEHIND_MAX:
+                long.append(report.event_id)
         _write_segments(long)
-    sys.exit(EXIT_FINDINGS if is_unsound or findings.count else 0)
+    sys.exit(EXIT_FINDINGS if unsound or findings.count else 0)
 
 
 class _Findings:
@@ -128,14 +132,12 @@ def _write_segments(event_ids: list[str]) -> None:
         extend_fully(segments, event_id, clock)
 
 
-def _verify(
+def _verified(
     event_id: str | None,
     as_json: bool = False,
     watched: Callable[[Iterable[Document]], Iterable[Document]] = iter,
-    long: list[str] | None = None,
-) -> int:
-    """Print what `verify` prints. The number of findings. `watched` passes the commits on; to `long` are added the ids
-    of sound events with a long ledger."""
+) -> Iterator[EventReport]:
+    """Print what `verify` prints, and pass the reports on. `watched` passes the commits on."""
     database = services().database
     count = ledger_collection(database).count_documents(export_query(event_id))
     events = transitions = findings = 0
@@ -147,14 +149,12 @@ def _verify(
         events += 1
         transitions += report.transitions
         findings += len(report.findings) + report.findings_left_out
-        if long is not None and not report.findings and report.transitions >= BEHIND_MAX:
-            long.append(report.event_id)
+        yield report
     if event_id is not None and not events:
         fail(f"There is no event {event_id!r}.")
     if not as_json:
         summary = counted(findings, "finding") if findings else "ok"
         say(f"{counted(events, 'event')}, {counted(transitions, 'transition')}: {summary}")
-    return findings
 
 
 def _print_report(report: EventReport) -> None:
