@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from tests.service.conftest import Start
-from tests.service.running import DEADLINE_S, NO_TLS, ROOT, Service, children_of, eventually
+from tests.service.running import DEADLINE_S, NO_TLS, ROOT, Service, children_of, eventually, outer_environ
 from ticketing.config import Config
 from ticketing.listeners import let_nobody_in
 
@@ -127,6 +127,26 @@ class TestTheLastCall:
                 assert connection.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
         assert service.wait() == 0
 
+    def test_a_listener_of_somebody_else_lets_in_whom_the_next_one_takes(self, folder: Path, mongod: str) -> None:
+        """systemd's, say, or one that was inherited: it goes on when gunicorn ends."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            bind = f"fd://{listener.fileno()}"
+            command = [sys.executable, "-m", "gunicorn", "-c", "python:ticketing.gunicorn_conf", "-b", bind, "wsgi:app"]
+            environ = {**outer_environ(), "MONGODB_URI": mongod, "WEB_CONCURRENCY": "1"}
+            gunicorn = subprocess.Popen(command, cwd=folder, env=environ, pass_fds=[listener.fileno()])
+            try:
+                before = connect(listener.getsockname()[1])
+                assert before is not None
+                with before:
+                    assert before.recv(100).startswith(b"HTTP/1.1 200 OK")
+            finally:
+                gunicorn.terminate()
+                gunicorn.wait(DEADLINE_S)
+            after = connect(listener.getsockname()[1])
+            assert after is not None
+            with after, listener.accept()[0] as accepted:
+                assert accepted.recv(100).startswith(b"GET /healthz")
+
 
 # Loaded by every Python with it on its path: who is forked waits for as long as the file "hold" is there.
 HOLD_WHO_IS_FORKED = """
@@ -153,6 +173,22 @@ class TestReloading:
         (folder / "hold").unlink()
         eventually(lambda: "Worker exiting" in service.output)
         assert service.get("/healthz").status_code == 200
+
+    def test_where_the_new_do_not_come_the_old_end_with_the_service(
+        self, make_lean_service: Start, folder: Path
+    ) -> None:
+        """Nobody is let in any more: to wait for a new one would only keep newcomers hanging."""
+        (folder / "sitecustomize.py").write_text(HOLD_WHO_IS_FORKED)
+        patient = "from ticketing import create_app, worker\nworker.FOLLOWERS_S = 3_600.0\napp = create_app()\n"
+        (folder / "wsgi.py").write_text(patient)
+        service = make_lean_service(PYTHONPATH=f"{folder}{os.pathsep}{ROOT}").start().wait_until_serving()
+        (folder / "hold").touch()
+        service.signal(signal.SIGHUP)
+        eventually(lambda: "this one goes on until it does" in service.output)
+        service.terminate()
+        eventually(lambda: "Worker exiting" in service.output)
+        (folder / "hold").unlink()
+        assert service.wait() == 0
 
 
 class TestTheLastAnswer:
