@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.domain import rehearsal
 from tests.domain.rehearsal import EVENT_ID, OPENING, Rehearsal
 from ticketing.audit import audit_event
 from ticketing.domain.commands import CancelEvent, Update
@@ -90,16 +91,8 @@ def reopened(monkeypatch: pytest.MonkeyPatch) -> list[Document]:
     updates, 10 promotes the last one."""
     monkeypatch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 2)
     monkeypatch.setattr("ticketing.audit._PROMOTED_AT_ONCE", 2)
-    play = Rehearsal(3)
-    play.book("ada", 3)
-    for user in ("bob", "cyd", "dan", "eve"):
-        play.book(user)
-    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": OPENING}))
-    play.cancel("ada")
-    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": None}))
-    due = promote_due(play.state, OPENING + timedelta(hours=1))
-    assert due is not None
-    transitions: list[Document] = commit_document(EVENT_ID, [*play.transitions, due], b"n" * 16)["transitions"]
+    parts = rehearsal.reopened("bob", "cyd", "dan", "eve")
+    transitions: list[Document] = commit_document(EVENT_ID, parts, b"n" * 16)["transitions"]
     return transitions
 
 

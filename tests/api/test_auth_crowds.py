@@ -104,7 +104,8 @@ def attempts_left(app: Flask) -> int:
 class TestWait:
     """The wait for a hash ends with the time of the request."""
 
-    def test_of_a_check(self, hashing: Hashing) -> None:
+    @pytest.mark.parametrize("who", [RIGHT[1], RIGHT[0]], ids=["another", "the same"])
+    def test_of_a_check(self, who: Credentials, hashing: Hashing) -> None:
         """Who has no turn in time gets 503 `overloaded`, and no attempt of the address is used up by it."""
         app = worker(SHORT)
         hashing.may_go_on.clear()
@@ -112,29 +113,15 @@ class TestWait:
             first = threads.submit(log_in, app, RIGHT[0])
             assert hashing.began.wait(30)
             began_s = time.monotonic()
-            second = threads.submit(app.test_client().get, "/open", auth=RIGHT[1])
+            second = threads.submit(app.test_client().get, "/open", auth=who)
             try:
                 refused(second.result(timeout=5), 503, "overloaded")
             finally:
                 hashing.may_go_on.set()
             assert 0.5 <= time.monotonic() - began_s < 5
             assert first.result() == 200
-        assert log_in(app, RIGHT[1]) == 200
+        assert log_in(app, who) == 200
         assert attempts_left(app) == auth.FAILURES_MAX
-
-    def test_of_those_with_the_same_credentials(self, hashing: Hashing) -> None:
-        """Nor do they wait longer for each other."""
-        app = worker(SHORT)
-        hashing.may_go_on.clear()
-        with ThreadPoolExecutor() as threads:
-            first = threads.submit(log_in, app, RIGHT[0])
-            assert hashing.began.wait(30)
-            second = threads.submit(app.test_client().get, "/open", auth=RIGHT[0])
-            try:
-                refused(second.result(timeout=5), 503, "overloaded")
-            finally:
-                hashing.may_go_on.set()
-            assert first.result() == 200
 
     @pytest.mark.parametrize("mongo", ["mongomock"], indirect=True)
     @pytest.mark.parametrize("is_change", [False, True])

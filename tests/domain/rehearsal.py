@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ticketing.domain.commands import Book, Booking, BookMany, Cancel, Command, Initialize, Transfer
-from ticketing.domain.decide import Decision, decide
+from ticketing.domain.commands import Book, Booking, BookMany, Cancel, Command, Initialize, Transfer, Update
+from ticketing.domain.decide import Decision, decide, promote_due
 from ticketing.domain.model import Answer, EventState, Order, RequestKey, Transition
 
 EVENT_ID = "concert-2027"
@@ -131,6 +131,21 @@ class Rehearsal:
     def line(self) -> list[str]:
         """The users who wait, first come first."""
         return [order.user_id for order in self.state.waiting_orders()]
+
+
+def reopened(*line: str) -> list[Transition]:
+    """Sales are opened again over a line of people who want a ticket each, with three for them. The last transition but
+    one opens them and gives away as many as one holds, the last one goes on with the line."""
+    play = Rehearsal(3)
+    play.book("ada", 3)
+    for user_id in line:
+        play.book(user_id)
+    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": OPENING}))
+    play.cancel("ada")
+    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": None}))
+    due = promote_due(play.state, OPENING + timedelta(hours=1))
+    assert due is not None
+    return [*play.transitions, due]
 
 
 def request(key: str, body: str = "") -> RequestKey:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ast
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.domain.rehearsal import EVENT_ID, OPENING, Rehearsal
-from ticketing.domain.commands import Update
-from ticketing.domain.decide import promote_due
+from tests.domain import rehearsal
+from tests.domain.rehearsal import EVENT_ID
 from ticketing.storage.documents import commit_document
 
 from .replay import Replay
@@ -62,16 +60,8 @@ def _reopened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Transitions: the last but one opens sales over a line of three, and two move up by it; then the third does."""
     monkeypatch.setattr("ticketing.domain.decide.PROMOTIONS_MAX", 2)
     monkeypatch.setattr("tests.faults.replay.PROMOTED_AT_ONCE", 2)
-    play = Rehearsal(3)
-    play.book("ada", 3)
-    for user in ("bob", "cyd", "dan"):
-        play.book(user)
-    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": OPENING}))
-    play.cancel("ada")
-    play.play(Update(event_id=EVENT_ID, fields={"sales_close_at": None}))
-    due = promote_due(play.state, OPENING + timedelta(hours=1))
-    assert due is not None
-    transitions: list[dict[str, Any]] = commit_document(EVENT_ID, [*play.transitions, due], b"n" * 16)["transitions"]
+    parts = rehearsal.reopened("bob", "cyd", "dan")
+    transitions: list[dict[str, Any]] = commit_document(EVENT_ID, parts, b"n" * 16)["transitions"]
     return transitions
 
 
